@@ -82,7 +82,9 @@ extension Disk {
         defer { file.close() }
         let size = try file.size()
         guard size <= UInt64(limit) else {
-            throw DiskError(operation: "read", path: path, code: .fileTooLarge, detail: "\(size) bytes where at most \(limit) are expected")
+            throw DiskError(
+                operation: "read", path: path, code: .fileTooLarge,
+                detail: "\(size) bytes where at most \(limit) are expected")
         }
         return try file.readBytes(count: Int(size), at: 0)
     }

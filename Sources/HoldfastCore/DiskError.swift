@@ -55,6 +55,7 @@ public struct DiskError: DiagnosableError, Equatable {
             case .link: ("a symbolic link is never followed here: replace it by what it points to", .dataError)
             default: ("look at the kernel's log and the health of the device", .inputOutput)
             }
-        return Diagnosis("\(operation) failed", at: printable(path, limit: 400), why: reason, next: next, status: status)
+        return Diagnosis(
+            "\(operation) failed", at: printable(path, limit: 400), why: reason, next: next, status: status)
     }
 }

@@ -27,7 +27,9 @@ public struct LSN: RawRepresentable, Comparable, Hashable, Sendable, CustomStrin
     /// Reads `16/B374D848`, or 16 hex digits as in object names. `nil` for anything else.
     public init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        if parts.count == 2, let high = parseHexadecimal(parts[0], atMost: 8), let low = parseHexadecimal(parts[1], atMost: 8) {
+        if parts.count == 2, let high = parseHexadecimal(parts[0], atMost: 8),
+            let low = parseHexadecimal(parts[1], atMost: 8)
+        {
             self.init(high << 32 | low)
         } else if parts.count == 1, text.utf8.count == 16, let value = parseHexadecimal(text, atMost: 16) {
             self.init(value)

@@ -26,7 +26,9 @@ package struct Page {
 
     @inline(__always) package init(_ base: UnsafeMutableRawPointer) { self.base = base }
     /// A view for reading; writing through it is a mistake that nothing catches.
-    @inline(__always) package init(reading base: UnsafeRawPointer) { self.base = UnsafeMutableRawPointer(mutating: base) }
+    @inline(__always) package init(reading base: UnsafeRawPointer) {
+        self.base = UnsafeMutableRawPointer(mutating: base)
+    }
 
     @inline(__always) package var checksum: UInt32 {
         get { base.loadUnaligned(fromByteOffset: 0, as: UInt32.self) }
@@ -104,7 +106,9 @@ package struct Page {
         }
         if number != expected { return .misplaced(found: number) }
         if kind == nil { return .unknownKind(rawKind) }
-        if lower < Self.headerBytes || lower > upper || upper > Self.bytes { return .bounds(lower: lower, upper: upper) }
+        if lower < Self.headerBytes || lower > upper || upper > Self.bytes {
+            return .bounds(lower: lower, upper: upper)
+        }
         return nil
     }
 }

@@ -28,7 +28,8 @@ public struct SegmentName: Hashable, Sendable, Comparable, CustomStringConvertib
     }
 
     public var description: String {
-        timeline.description + hexadecimal(segment.rawValue / 256, digits: 8) + hexadecimal(segment.rawValue % 256, digits: 8)
+        timeline.description + hexadecimal(segment.rawValue / 256, digits: 8)
+            + hexadecimal(segment.rawValue % 256, digits: 8)
     }
 
     /// Reads exactly 24 hex digits whose last eight are at most `000000FF`.

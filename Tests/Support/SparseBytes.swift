@@ -1,0 +1,68 @@
+/// A file's bytes in chunks of 64 KiB. A chunk of zeros that was never anything else is not held, so that a
+/// zero-filled segment costs nothing and copies of a disk are cheap.
+struct SparseBytes {
+    static let chunk = 65_536
+
+    private(set) var count = 0
+    private var chunks: [Int: [UInt8]] = [:]
+
+    func holdsChunk(_ index: Int) -> Bool { chunks[index] != nil }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
+        let end = Swift.min(offset + buffer.count, count)
+        var at = offset
+        while at < end {
+            let within = at % Self.chunk
+            let n = Swift.min(Self.chunk - within, end - at)
+            let target = UnsafeMutableRawBufferPointer(rebasing: buffer[(at - offset)..<(at - offset + n)])
+            if let bytes = chunks[at / Self.chunk] {
+                bytes.withUnsafeBytes {
+                    target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[within..<within + n]))
+                }
+            } else {
+                target.initializeMemory(as: UInt8.self, repeating: 0)
+            }
+            at += n
+        }
+        return Swift.max(0, end - offset)
+    }
+
+    func bytes(_ range: Range<Int>) -> [UInt8] {
+        let range = Swift.min(range.lowerBound, count)..<Swift.min(range.upperBound, count)
+        return [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initialized in
+            initialized = read(into: UnsafeMutableRawBufferPointer(buffer), at: range.lowerBound)
+        }
+    }
+
+    mutating func write(_ source: UnsafeRawBufferPointer, at offset: Int) {
+        count = Swift.max(count, offset + source.count)
+        var at = offset
+        while at < offset + source.count {
+            let within = at % Self.chunk
+            let n = Swift.min(Self.chunk - within, offset + source.count - at)
+            let piece = UnsafeRawBufferPointer(rebasing: source[(at - offset)..<(at - offset + n)])
+            let index = at / Self.chunk
+            if chunks[index] != nil || !piece.allSatisfy({ $0 == 0 }) {
+                chunks[index, default: [UInt8](repeating: 0, count: Self.chunk)].withUnsafeMutableBytes {
+                    UnsafeMutableRawBufferPointer(rebasing: $0[within..<within + n]).copyMemory(from: piece)
+                }
+            }
+            at += n
+        }
+    }
+
+    mutating func write(_ source: [UInt8], at offset: Int) {
+        source.withUnsafeBytes { write($0, at: offset) }
+    }
+
+    mutating func resize(to size: Int) {
+        if size < count {
+            let last = size / Self.chunk
+            for index in chunks.keys where index > last { chunks[index] = nil }
+            if chunks[last] != nil {
+                for at in (size % Self.chunk)..<Self.chunk { chunks[last]![at] = 0 }
+            }
+        }
+        count = size
+    }
+}
