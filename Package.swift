@@ -32,10 +32,6 @@ func benchmark(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "holdfast",
-    products: [
-        .library(name: "HoldfastEngine", targets: ["HoldfastEngine"]),
-        .executable(name: "holdfast", targets: ["holdfast"]),
-    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -52,6 +48,10 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
         .target(name: "HoldfastCore", dependencies: ["CShims"]),
+
+        .target(
+            name: "HoldfastTestSupport", dependencies: ["HoldfastCore"], path: "Tests/Support"),
+        tests("HoldfastCore", ["CShims"]),
     ],
     swiftLanguageModes: [.v6]
 )
