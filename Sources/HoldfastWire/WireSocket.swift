@@ -1,0 +1,189 @@
+import Glibc
+
+/// A point on the clock that does not stop when the machine sleeps; or none.
+struct Deadline {
+    private let nanoseconds: UInt64?
+    let seconds: Double
+
+    init(seconds: Double?) {
+        self.seconds = seconds ?? .infinity
+        nanoseconds = seconds.map { Self.now() + UInt64(max(0, min($0, 1e9)) * 1e9) }
+    }
+
+    /// For `poll`: -1 for ever, 0 when it has passed.
+    var milliseconds: Int32 {
+        guard let nanoseconds else { return -1 }
+        let now = Self.now()
+        guard nanoseconds > now else { return 0 }
+        return Int32(clamping: (nanoseconds - now + 999_999) / 1_000_000)
+    }
+
+    private static func now() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+}
+
+/// What has been received and not yet understood: one growable piece of memory.
+struct InputBuffer: ~Copyable {
+    private var memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+    private var start = 0
+    private var end = 0
+
+    deinit { memory.deallocate() }
+
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory[start..<end]) }
+
+    mutating func consume(_ count: Int) {
+        start += count
+        if start == end { (start, end) = (0, 0) }
+    }
+
+    /// Room for at least 64 KiB more.
+    mutating func room() -> UnsafeMutableRawBufferPointer {
+        let least = 64 << 10
+        if memory.count - end < least {
+            let live = end - start
+            if memory.count - live >= least, start >= live {
+                memmove(memory.baseAddress!, memory.baseAddress! + start, live)
+            } else {
+                let larger = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: max(memory.count * 2, live + least), alignment: 16)
+                larger.copyMemory(from: bytes)
+                memory.deallocate()
+                memory = larger
+            }
+            (start, end) = (0, live)
+        }
+        return UnsafeMutableRawBufferPointer(rebasing: memory[end...])
+    }
+
+    mutating func received(_ count: Int) { end += count }
+}
+
+/// Owns a connected, non-blocking socket.
+struct WireSocket: ~Copyable {
+    private let descriptor: Int32
+
+    private init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+    deinit { Glibc.close(descriptor) }
+
+    init(connecting address: WireAddress, seconds: Double) throws(WireError) {
+        let deadline = Deadline(seconds: seconds)
+        switch address {
+        case .unix(let path):
+            var name = sockaddr_un()
+            name.sun_family = sa_family_t(AF_UNIX)
+            withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+            self.init(
+                try withUnsafePointer(to: name) { pointer throws(WireError) in
+                    try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name throws(WireError) in
+                        try Self.connect(
+                            AF_UNIX, name, socklen_t(MemoryLayout<sockaddr_un>.size), deadline, address)
+                    }
+                })
+        case .tcp(let host, let port):
+            var hints = addrinfo()
+            hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+            var list: UnsafeMutablePointer<addrinfo>?
+            let code = getaddrinfo(host, String(port), &hints, &list)
+            guard code == 0 else { throw .unknownHost(address, String(cString: gai_strerror(code))) }
+            defer { freeaddrinfo(list) }
+            var last = WireError.unknownHost(address, "it has no address")
+            var next = list
+            while let entry = next {
+                do throws(WireError) {
+                    let descriptor = try Self.connect(
+                        entry.pointee.ai_family, entry.pointee.ai_addr, entry.pointee.ai_addrlen, deadline, address)
+                    var one: Int32 = 1
+                    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+                    self.init(descriptor)
+                    return
+                } catch {
+                    last = error
+                }
+                next = entry.pointee.ai_next
+            }
+            throw last
+        }
+    }
+
+    private static func connect(
+        _ family: Int32, _ name: UnsafePointer<sockaddr>, _ length: socklen_t, _ deadline: Deadline,
+        _ address: WireAddress
+    ) throws(WireError) -> Int32 {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(family, type, 0)
+        guard descriptor >= 0 else { throw .cannotConnect(address, errno) }
+        func fail(_ error: WireError) -> WireError {
+            Glibc.close(descriptor)
+            return error
+        }
+        if Glibc.connect(descriptor, name, length) == 0 { return descriptor }
+        // A unix socket whose queue is full says EAGAIN and must be asked again; TCP goes on by itself.
+        while errno == EAGAIN {
+            guard deadline.milliseconds != 0 else { throw fail(.timedOut(address, seconds: deadline.seconds)) }
+            poll(nil, 0, 10)
+            if Glibc.connect(descriptor, name, length) == 0 { return descriptor }
+        }
+        guard errno == EINPROGRESS || errno == EINTR else { throw fail(.cannotConnect(address, errno)) }
+        var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        while true {
+            let count = poll(&entry, 1, deadline.milliseconds)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw fail(.timedOut(address, seconds: deadline.seconds)) }
+            break
+        }
+        var code: Int32 = 0
+        var size = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size)
+        guard code == 0 else { throw fail(.cannotConnect(address, code)) }
+        return descriptor
+    }
+
+    struct Readiness {
+        var readable: Bool
+        var writable: Bool
+    }
+
+    borrowing func wait(
+        writing: Bool, _ deadline: Deadline, _ address: WireAddress
+    ) throws(WireError) -> Readiness {
+        var entry = pollfd(fd: descriptor, events: Int16(writing ? POLLIN | POLLOUT : POLLIN), revents: 0)
+        while true {
+            let count = poll(&entry, 1, deadline.milliseconds)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw .disconnected(address, errno)
+            }
+            guard count > 0 else { throw .timedOut(address, seconds: deadline.seconds) }
+            let ended = Int32(entry.revents) & (POLLERR | POLLHUP | POLLNVAL) != 0
+            return Readiness(
+                readable: ended || Int32(entry.revents) & POLLIN != 0, writable: Int32(entry.revents) & POLLOUT != 0)
+        }
+    }
+
+    /// How many bytes came; 0 at the end.
+    borrowing func read(_ buffer: inout InputBuffer, _ address: WireAddress) throws(WireError) -> Int {
+        let room = buffer.room()
+        let count = recv(descriptor, room.baseAddress, room.count, 0)
+        if count < 0 {
+            if errno == EINTR || errno == EAGAIN { return -1 }
+            throw .disconnected(address, errno)
+        }
+        buffer.received(count)
+        return count
+    }
+
+    /// How many bytes went.
+    borrowing func write(_ bytes: UnsafeRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
+        let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+        if count < 0 {
+            if errno == EINTR || errno == EAGAIN { return 0 }
+            throw .disconnected(address, errno)
+        }
+        return count
+    }
+}
