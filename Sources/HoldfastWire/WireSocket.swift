@@ -63,51 +63,57 @@ struct InputBuffer: ~Copyable {
 }
 
 /// Owns a connected, non-blocking socket.
-struct WireSocket: ~Copyable {
+final class WireSocket {
     private let descriptor: Int32
-
-    private init(_ descriptor: Int32) { self.descriptor = descriptor }
 
     deinit { Glibc.close(descriptor) }
 
+    /// Throws `.cannotConnect`, `.unknownHost`, `.timedOut`.
     init(connecting address: WireAddress, seconds: Double) throws(WireError) {
         let deadline = Deadline(seconds: seconds)
         switch address {
-        case .unix(let path):
-            var name = sockaddr_un()
-            name.sun_family = sa_family_t(AF_UNIX)
-            withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
-            self.init(
-                try withUnsafePointer(to: name) { pointer throws(WireError) in
-                    try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name throws(WireError) in
-                        try Self.connect(
-                            AF_UNIX, name, socklen_t(MemoryLayout<sockaddr_un>.size), deadline, address)
-                    }
-                })
-        case .tcp(let host, let port):
-            var hints = addrinfo()
-            hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-            var list: UnsafeMutablePointer<addrinfo>?
-            let code = getaddrinfo(host, String(port), &hints, &list)
-            guard code == 0 else { throw .unknownHost(address, String(cString: gai_strerror(code))) }
-            defer { freeaddrinfo(list) }
-            var last = WireError.unknownHost(address, "it has no address")
-            var next = list
-            while let entry = next {
-                do throws(WireError) {
-                    let descriptor = try Self.connect(
-                        entry.pointee.ai_family, entry.pointee.ai_addr, entry.pointee.ai_addrlen, deadline, address)
-                    var one: Int32 = 1
-                    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-                    self.init(descriptor)
-                    return
-                } catch {
-                    last = error
-                }
-                next = entry.pointee.ai_next
-            }
-            throw last
+        case .unix(let path): descriptor = try Self.connect(unix: path, deadline, address)
+        case .tcp(let host, let port): descriptor = try Self.connect(host: host, port, deadline, address)
         }
+    }
+
+    private static func connect(
+        unix path: String, _ deadline: Deadline, _ address: WireAddress
+    ) throws(WireError) -> Int32 {
+        var name = sockaddr_un()
+        name.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        return try withUnsafePointer(to: name) { pointer throws(WireError) in
+            try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name throws(WireError) in
+                try connect(AF_UNIX, name, socklen_t(MemoryLayout<sockaddr_un>.size), deadline, address)
+            }
+        }
+    }
+
+    /// Tries the host's addresses in the resolver's order.
+    private static func connect(
+        host: String, _ port: UInt16, _ deadline: Deadline, _ address: WireAddress
+    ) throws(WireError) -> Int32 {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var list: UnsafeMutablePointer<addrinfo>?
+        let code = getaddrinfo(host, String(port), &hints, &list)
+        guard code == 0 else { throw .unknownHost(address, String(cString: gai_strerror(code))) }
+        defer { freeaddrinfo(list) }
+        var last = WireError.unknownHost(address, "it has no address")
+        var next = list
+        while let entry = next?.pointee {
+            do throws(WireError) {
+                let descriptor = try connect(entry.ai_family, entry.ai_addr, entry.ai_addrlen, deadline, address)
+                var one: Int32 = 1
+                setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+                return descriptor
+            } catch {
+                last = error
+            }
+            next = entry.ai_next
+        }
+        throw last
     }
 
     private static func connect(
@@ -148,7 +154,7 @@ struct WireSocket: ~Copyable {
         var writable: Bool
     }
 
-    borrowing func wait(
+    func wait(
         writing: Bool, _ deadline: Deadline, _ address: WireAddress
     ) throws(WireError) -> Readiness {
         var entry = pollfd(fd: descriptor, events: Int16(writing ? POLLIN | POLLOUT : POLLIN), revents: 0)
@@ -166,7 +172,7 @@ struct WireSocket: ~Copyable {
     }
 
     /// How many bytes came; 0 at the end.
-    borrowing func read(_ buffer: inout InputBuffer, _ address: WireAddress) throws(WireError) -> Int {
+    func read(_ buffer: inout InputBuffer, _ address: WireAddress) throws(WireError) -> Int {
         let room = buffer.room()
         let count = recv(descriptor, room.baseAddress, room.count, 0)
         if count < 0 {
@@ -178,7 +184,7 @@ struct WireSocket: ~Copyable {
     }
 
     /// How many bytes went.
-    borrowing func write(_ bytes: UnsafeRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
+    func write(_ bytes: UnsafeRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
         let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
         if count < 0 {
             if errno == EINTR || errno == EAGAIN { return 0 }
