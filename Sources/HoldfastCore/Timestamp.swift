@@ -1,5 +1,20 @@
-/// Moments as microseconds since 1970-01-01T00:00:00Z, and their RFC 3339 text. Proleptic Gregorian, no leap seconds.
-public enum Timestamp {
+/// A moment, as microseconds since 1970-01-01T00:00:00Z, and its RFC 3339 text. Proleptic Gregorian, no leap seconds.
+public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public var microseconds: Int64
+
+    public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    /// Reads RFC 3339 with a zone; `nil` for anything else.
+    public init?(_ text: some StringProtocol) {
+        guard let microseconds = Self.parse(text) else { return nil }
+        self.init(microseconds: microseconds)
+    }
+
+    public static func < (a: Self, b: Self) -> Bool { a.microseconds < b.microseconds }
+
+    /// `2026-11-23T02:15:00.000000Z`
+    public var description: String { Self.text(microseconds: microseconds) }
+
     /// `2026-11-23T02:15:00.000000Z`
     public static func text(microseconds: Int64) -> String {
         let (seconds, fraction) = floorDivide(microseconds, 1_000_000)
