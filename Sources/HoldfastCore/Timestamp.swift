@@ -1,8 +1,17 @@
+import Glibc
+
 /// A moment, as microseconds since 1970-01-01T00:00:00Z, and its RFC 3339 text. Proleptic Gregorian, no leap seconds.
 public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var microseconds: Int64
 
     public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    /// The wall clock.
+    public static var now: Timestamp {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Timestamp(microseconds: Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000)
+    }
 
     /// Reads RFC 3339 with a zone; `nil` for anything else.
     public init?(_ text: some StringProtocol) {
