@@ -30,9 +30,23 @@ public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible
         return text(seconds: seconds) + "." + digits(fraction, 6) + "Z"
     }
 
-    /// `20261123T021500Z`, as in backup ids.
-    public static func compact(seconds: Int64) -> String {
-        text(seconds: seconds).filter { $0 != "-" && $0 != ":" } + "Z"
+    /// `20261123T021500Z`, as in backup ids: whole seconds.
+    public var compactName: String {
+        Self.text(seconds: Self.floorDivide(microseconds, 1_000_000).0).filter { $0 != "-" && $0 != ":" } + "Z"
+    }
+
+    /// Reads exactly what `compactName` writes.
+    public init?(compactName text: some StringProtocol) {
+        let bytes = Array(text.utf8)
+        guard bytes.count == 16 else { return nil }
+        func part(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
+        self.init(
+            "\(part(0..<4))-\(part(4..<6))-\(part(6..<11)):\(part(11..<13)):\(part(13..<16))")
+        guard compactName == String(text) else { return nil }
+    }
+
+    public func advanced(bySeconds seconds: Int64) -> Timestamp {
+        Timestamp(microseconds: microseconds + seconds * 1_000_000)
     }
 
     /// Reads RFC 3339 with a zone (`Z` or `+01:00`), a `T` or a space between, and up to nine digits of a

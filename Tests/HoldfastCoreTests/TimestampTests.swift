@@ -12,7 +12,11 @@ struct TimestampTests {
         #expect(Timestamp.parse("2026-11-23T02:15:00Z") == 1_795_400_100_000_000)
         #expect(Timestamp.parse("2026-11-23 03:15:00.5+01:00") == 1_795_400_100_500_000)
         #expect(Timestamp.parse("2024-02-29T00:00:00-00:30") == 1_709_166_600_000_000)
-        #expect(Timestamp.compact(seconds: 1_795_400_100) == "20261123T021500Z")
+        #expect(Timestamp(microseconds: 1_795_400_100_000_000).compactName == "20261123T021500Z")
+        #expect(Timestamp(compactName: "20261123T021500Z")?.microseconds == 1_795_400_100_000_000)
+        for bad in ["20261123T0215Z", "20261323T021500Z", "20261123t021500Z", "20261123T021500z", ""] {
+            #expect(Timestamp(compactName: bad) == nil)
+        }
         var random = SeededGenerator(seed: SeededGenerator.announcedSeed("timestamps"))
         let formatter = ISO8601DateFormatter()
         for _ in 0..<2000 {
