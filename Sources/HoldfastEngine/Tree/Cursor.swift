@@ -5,7 +5,7 @@ import HoldfastCore
 /// nothing of the tree: each step reads its page again. It is good for one version of the tree; after a change
 /// of the tree, seek again.
 package struct Cursor: ~Copyable {
-    private let tree: Tree
+    let tree: Tree
     private let buffer: UnsafeMutableRawPointer
     private var keyLength = 0
     private var leaf = PageNumber(0)
@@ -72,7 +72,7 @@ package struct Cursor: ~Copyable {
     /// Takes the record at `slot`, which may be one past either end: then the sibling's nearest.
     /// With `crossing` the current key is known, and a sibling's keys must lie beyond it: siblings that lead in
     /// circles are found out, since a leaf's first key must also be below its last.
-    private mutating func settle(
+    mutating func settle(
         _ start: Node, _ startNumber: PageNumber, _ startSlot: Int, forward: Bool, crossing: Bool,
         _ reader: some PageReader
     ) throws(EngineError) -> Bool {

@@ -7,6 +7,7 @@ extension Node {
     /// no room in the hole; then nothing has changed.
     func insert(_ key: Bytes, _ payload: Payload, at slot: Int) -> Bool {
         let prefixLength = self.prefixLength, lower = page.lower, upper = page.upper, count = self.count
+        assert(slot >= 0 && slot <= count)
         guard key.count >= prefixLength, memcmp(key.bytes, prefix, prefixLength) == 0 else { return false }
         let suffix = Bytes(key.bytes + prefixLength, key.count - prefixLength)
         let bytes = Self.cellBytes(suffix: suffix.count, payload: payload.count) - Self.slotBytes
@@ -50,7 +51,9 @@ extension Node {
 
     /// Takes a slot and its cell away. The cell's bytes stay, as dead ones.
     func remove(_ slot: Int, _ number: PageNumber) throws(EngineError) {
-        let bytes = try cell(slot, number).bytes, count = self.count
+        let count = self.count
+        guard slot < count else { throw damaged(number, "it has no slot \(slot)") }
+        let bytes = try cell(slot, number).bytes
         if count == 1 {
             self.count = 0
             page.upper = Page.bytes

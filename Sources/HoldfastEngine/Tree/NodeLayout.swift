@@ -73,6 +73,12 @@ struct Node {
         else { throw damaged(number, "slots, cells and prefix overlap") }
     }
 
+    /// The transaction's copy of a tree page, checked like one that is read: a damaged free list may have
+    /// handed out a page that is in use, so that it is not any more what it was a moment ago.
+    @inline(__always) init(editing number: PageNumber, _ editor: some PageEditor) throws(EngineError) {
+        try self.init(reading: editor.modify(number), number)
+    }
+
     @inline(__always) var page: Page { Page(base) }
     @inline(__always) var isLeaf: Bool { page.level == 0 }
     @inline(__always) var level: Int { Int(page.level) }

@@ -17,7 +17,7 @@ extension Tree {
         let number = try descend(to: key, in: editor, &path)
         let (slot, found) = try Node(reading: editor.page(number), number).search(key, number)
         guard found else { return false }
-        let node = Node(try editor.modify(number))
+        let node = try Node(editing: number, editor)
         let cell = try node.cell(slot, number)
         if cell.isOverflow { _ = try OverflowChain(cell, number).free(editor) }
         try node.remove(slot, number)
@@ -36,7 +36,7 @@ extension Tree {
             path.depth -= 1
             let parentNumber = PageNumber(path.pages[path.depth])
             let index = Int(path.children[path.depth])
-            let parent = Node(try editor.modify(parentNumber))
+            let parent = try Node(editing: parentNumber, editor)
             if node.isLeaf, node.count == 0 {
                 try unlink(number, editor)
                 try PageSpace.free(number, editor)
@@ -64,7 +64,7 @@ extension Tree {
             try PageSpace.free(number, editor)
             path.depth -= 1
             number = PageNumber(path.pages[path.depth])
-            let parent = Node(try editor.modify(number))
+            let parent = try Node(editing: number, editor)
             if parent.count > 0 {
                 try parent.removeChild(Int(path.children[path.depth]), number)
                 return try shrink(number, &path, editor)
@@ -100,7 +100,7 @@ extension Tree {
         let all = 0..<entries.count
         guard entries.bytes(all) <= Self.mergedBytes else { return false }
         let level = left.level
-        entries.write(all, to: Node(try editor.modify(leftNumber)), level: level)
+        entries.write(all, to: try Node(editing: leftNumber, editor), level: level)
         if level == 0 { try unlink(rightNumber, editor) }
         try PageSpace.free(rightNumber, editor)
         try parent.removeChild(index + 1, parentNumber)

@@ -25,7 +25,7 @@ extension Tree {
     private mutating func put(_ key: Bytes, _ payload: Payload, _ editor: some PageEditor) throws(EngineError) -> Bool {
         var path = Path()
         let number = try descend(to: key, in: editor, &path)
-        let node = Node(try editor.modify(number))
+        let node = try Node(editing: number, editor)
         let (slot, found) = try node.search(key, number)
         if found {
             let old = try node.cell(slot, number)
@@ -74,7 +74,7 @@ extension Tree {
         let childBytes = separator + Limits.keyBytes
         var record = record, number = number, appending = appending
         while true {
-            let node = Node(try editor.modify(number))
+            let node = try Node(editing: number, editor)
             let entries = try gather(record, node, number)
             let level = node.level, all = 0..<entries.count
             let bytes = entries.bytes(all)
@@ -103,7 +103,8 @@ extension Tree {
             path.depth -= 1
             number = PageNumber(path.pages[path.depth])
             let slot = Int(path.children[path.depth])
-            let parent = Node(try editor.modify(number))
+            let parent = try Node(editing: number, editor)
+            guard slot <= parent.count, parent.level == level + 1 else { throw damaged(number, "it has changed") }
             if parent.insert(key, payload, at: slot) { return }
             appending = appending && slot == parent.count
             record = Record(key: key, payload: payload, slot: slot, replaces: false)
@@ -126,8 +127,12 @@ extension Tree {
         keepsLeft: Bool, _ editor: some PageEditor
     ) throws(EngineError) -> PageNumber {
         let kind: PageKind = level == 0 ? .leaf : .branch
-        let node = Node(try editor.modify(number))
+        let node = try Node(editing: number, editor)
+        guard level == 0 || entries[middle].payloadLength == 4 else {
+            throw damaged(number, "a separator has no child")
+        }
         guard !isRoot || level + 1 < Node.maximumLevels else { throw damaged(number, "the tree is too high") }
+        // Whatever the allocator hands out, the records are in `entries`.
         let (rightNumber, rightPage) = try PageSpace.allocate(editor, kind: kind, level: level)
         let right = Node(rightPage.base)
         var left = node, leftNumber = number
@@ -144,8 +149,9 @@ extension Tree {
             right.next = next
             left.next = rightNumber
             if next.rawValue != 0 {
-                _ = try Node(reading: editor.page(next), next)
-                Node(try editor.modify(next)).previous = rightNumber
+                let sibling = try Node(editing: next, editor)
+                guard sibling.isLeaf else { throw damaged(next, "it is no leaf, but the sibling of one") }
+                sibling.previous = rightNumber
             }
         } else {
             entries.write(middle + 1..<entries.count, to: right, level: level)

@@ -16,6 +16,9 @@ final class MemoryPages: PageEditor {
         commit()
     }
 
+    /// Goes on from a version, which itself stays as it is.
+    init(version: Version) { committed = version }
+
     func page(_ n: PageNumber) throws(EngineError) -> UnsafeRawPointer {
         if let page = changed[n.rawValue] { return UnsafeRawPointer(page.base) }
         return try Self.page(n, committed)
@@ -46,7 +49,7 @@ final class MemoryPages: PageEditor {
     func commit(hole: UInt8 = 0) {
         for (number, page) in changed {
             let view = Page(page.base)
-            if view.lower < view.upper {
+            if view.lower < view.upper, view.upper <= Page.bytes {
                 (page.base + view.lower).initializeMemory(
                     as: UInt8.self, repeating: hole, count: view.upper - view.lower)
             }
