@@ -1,0 +1,12 @@
+import Glibc
+
+/// The version of this program, as `--version` and stored records show it.
+public enum HoldfastVersion {
+    public static let text = "0.1.0"
+}
+
+/// Blocks the calling thread.
+package func sleepSeconds(_ seconds: Double) {
+    var rest = timespec(tv_sec: Int(seconds), tv_nsec: Int((seconds - seconds.rounded(.down)) * 1e9))
+    while nanosleep(&rest, &rest) != 0, errno == EINTR {}
+}
