@@ -111,6 +111,10 @@ package struct StoredValue {
         in reader: some PageReader, _ body: (UnsafeRawBufferPointer) throws -> Result
     ) throws -> Result {
         guard let chain else { return try body(inline) }
+        // A damaged length must not cost memory that the pages themselves do not take.
+        guard try chain.pages < Int(PageSpace.pageCount(reader)) else {
+            throw damaged(chain.first, "a value of \(chain.length) bytes is larger than the page space")
+        }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chain.length, alignment: 16)
         defer { buffer.deallocate() }
         try chain.copy(from: 0, to: buffer, reader)

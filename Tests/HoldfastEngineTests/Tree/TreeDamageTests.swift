@@ -6,13 +6,13 @@ import Testing
 @Suite("Damaged page bytes are found and never trusted")
 struct TreeDamageTests {
     /// A few trees with branches, chains, free pages and a tree that is still to be freed.
-    static func example(seed: UInt64) throws -> MemoryPages {
+    static func example(seed: UInt64, records: Int = 400) throws -> MemoryPages {
         var random = SeededGenerator(seed)
         let pages = try MemoryPages()
         for number in 0..<3 {
             try TreeCatalogTests.name(number).withUnsafeBytes { name in
                 var tree = try TreeCatalog.create(name, in: pages)
-                for _ in 0..<400 {
+                for _ in 0..<records {
                     let key = TreePropertyTests.Keys.mixed.make(&random), value = TreePropertyTests.value(&random)
                     try key.withUnsafeBytes { key in
                         _ = try value.withUnsafeBytes { try tree.put(key, $0, in: pages) }
@@ -141,13 +141,21 @@ struct TreeDamageTests {
         let first = try #require(leaves.first { Node(tree.pages.committed[$0]!.base).previous.rawValue == 0 })
         try Self.damage(tree.pages, last) { Node($0).next = PageNumber(first) }
         try Self.damage(tree.pages, first) { Node($0).previous = PageNumber(last) }
-        #expect(throws: EngineError.self) { try TreeModel.scan(tree.tree, tree.pages) }
-        #expect(throws: EngineError.self) { try TreeModel.scan(tree.tree, tree.pages, reverse: true) }
+        for reverse in [false, true] {
+            var seen = 0
+            #expect(throws: EngineError.self) {
+                try tree.tree.scan(in: tree.pages, reverse: reverse) { _, _ in
+                    seen += 1
+                    return seen < 5000
+                }
+            }
+            #expect(seen == 1000)
+        }
         #expect(try !StructureCheck.run(tree.pages).isEmpty)
     }
 
     /// Whatever comes of it: an error, a wrong answer, but never a trap and always an end.
-    static func useEverything(_ pages: MemoryPages, _ random: inout SeededGenerator) {
+    static func useEverything(_ pages: MemoryPages, _ random: inout SeededGenerator, rounds: Int = 30) {
         for number in 0..<2 {
             let name = TreeCatalogTests.name(number)
             guard var tree = try? name.withUnsafeBytes({ try TreeCatalog.find($0, in: pages) }) else {
@@ -160,7 +168,7 @@ struct TreeDamageTests {
                     return true
                 }
             }
-            for _ in 0..<30 {
+            for _ in 0..<rounds {
                 let key = TreePropertyTests.Keys.mixed.make(&random), value = TreePropertyTests.value(&random)
                 key.withUnsafeBytes { key in
                     _ = try? tree.get(key, in: pages) { _ in }
@@ -185,6 +193,34 @@ struct TreeDamageTests {
         _ = try? TreeCatalog.reclaimSome(pages, budgetPages: 100)
         pages.rollBack()
         _ = try? StructureCheck.run(pages.snapshot())
+    }
+
+    @Test("S9: lengths, counts and page numbers at their extremes never trap, and cost no memory")
+    func extremes() throws {
+        print("seed 9")
+        var random = SeededGenerator(9)
+        let whole = try Self.example(seed: 9, records: 120).snapshot()
+        let all = MemoryPages(version: whole.version)
+        let root = try TreeCatalogTests.name(0).withUnsafeBytes { try #require(try TreeCatalog.find($0, in: all)) }.root
+        let targets = [0, 1, root.rawValue] + [PageKind.leaf, .overflow, .freeList].map { Self.pages(all, $0).last! }
+        for target in targets {
+            for offset in stride(from: 16, to: 56, by: 2) {
+                for extreme in [0, 0x8000, 0xFFFF] as [UInt16] {
+                    let pages = MemoryPages(version: whole.version)
+                    try Self.damage(pages, target) { $0.storeBytes(of: extreme, toByteOffset: offset, as: UInt16.self) }
+                    Self.useEverything(pages, &random, rounds: 4)
+                }
+            }
+        }
+        var tree = try TreeModel()
+        try tree.put([1], [UInt8](repeating: 1, count: 9000))
+        try tree.commit()
+        try Self.damage(tree.pages, tree.tree.root.rawValue) { page in
+            let cell = try? Node(page).cell(0, tree.tree.root)
+            cell?.payload.storeBytes(of: UInt32(Limits.valueBytes), as: UInt32.self)
+        }
+        let error = #expect(throws: EngineError.self) { try TreeModel.get([1], tree.tree, tree.pages) }
+        #expect(error?.description.contains("larger than the page space") == true)
     }
 
     @Test("random bytes in random places never trap a read, a write or the check", arguments: [1, 2, 3, 4] as [UInt64])
