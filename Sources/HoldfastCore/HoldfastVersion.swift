@@ -8,5 +8,6 @@ public enum HoldfastVersion {
 /// Blocks the calling thread.
 package func sleepSeconds(_ seconds: Double) {
     var rest = timespec(tv_sec: Int(seconds), tv_nsec: Int((seconds - seconds.rounded(.down)) * 1e9))
-    while nanosleep(&rest, &rest) != 0, errno == EINTR {}
+    var left = timespec()
+    while nanosleep(&rest, &left) != 0, errno == EINTR { rest = left }
 }

@@ -10,7 +10,9 @@ extension LSN: Codable {
 }
 
 extension Timestamp: Codable {
-    public init(from decoder: any Decoder) throws { self = try decodeText(decoder, "an RFC 3339 time") { Timestamp($0) } }
+    public init(from decoder: any Decoder) throws {
+        self = try decodeText(decoder, "an RFC 3339 time") { Timestamp($0) }
+    }
     public func encode(to encoder: any Encoder) throws { try encodeText(description, encoder) }
 }
 
