@@ -152,7 +152,7 @@ package struct BackupJob: Sendable {
             holdfastVersion: HoldfastVersion.text, id: taking.id, parent: nil, label: request.label,
             cluster: repository.cluster, systemIdentifier: start.systemIdentifier, timeline: start.timeline,
             timelineToken: start.token, startLSN: start.startLSN, stopLSN: stop.stopLSN, startedAt: start.startedAt,
-            finishedAt: Timestamp.now, pages: total / UInt64(Page.bytes),
+            finishedAt: stop.stoppedAt, pages: total / UInt64(Page.bytes),
             bytes: total + UInt64(stop.label.count), codec: codec.name,
             archives: try result.archives.map { try storedArchive($0, tag, codec, taking) }, manifest: storedManifest,
             frameIndex: storedIndex, pageChecksums: storedChecksums, wal: range)

@@ -16,7 +16,9 @@ final class LeaderPageSource: PageSource {
         var done = 0
         while done < buffer.count {
             let count = min(buffer.count - done, Self.largestRead)
-            let bytes = try withLeader { try $0.read(PageNumber.filePath(file), at: offset + UInt64(done), count: count) }
+            let bytes = try withLeader {
+                try $0.read(PageNumber.filePath(file), at: offset + UInt64(done), count: count)
+            }
             UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + count]).copyBytes(from: bytes)
             done += count
         }

@@ -1,0 +1,86 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastRepository
+import HoldfastWAL
+
+/// What a restore will do: which backup, along which history, and that everything it needs is in the repository.
+package struct RestorePlan: Sendable {
+    package let backup: BackupRecord
+    /// The timelines that replay follows, to the target timeline.
+    package let history: TimelineHistory
+    /// The end of the archive along that history.
+    package let archiveEnd: LSN
+
+    init(_ repository: Repository, _ request: RestoreRequest) throws {
+        let usable = try repository.backups().compactMap(\.usable)
+        let named = try request.backup.map { try repository.usableBackup(named: $0) }
+        guard let newest = named ?? usable.last else { throw RestoreError.noBackup(cluster: repository.cluster) }
+
+        // The timeline first: what a time or a name means depends on the branch.
+        let history = try Self.history(repository, request.timeline, named ?? newest)
+        let onHistory = usable.filter { Self.lies($0, on: history) }
+        if let named, !Self.lies(named, on: history) {
+            throw RestoreError.notOnHistory(named.id, timeline: history.timeline)
+        }
+        guard let earliest = named ?? onHistory.first else {
+            throw RestoreError.notOnHistory(newest.id, timeline: history.timeline)
+        }
+        let coverage = try WALCoverage(repository, history, from: earliest.startLSN)
+        let reach = try TargetReach(request, coverage)
+
+        let candidates = named.map { [$0] } ?? onHistory
+        guard let backup = candidates.last(where: { reach.allows($0) }) else {
+            if let named {
+                throw RestoreError.backupTooNew(named.id, request.target, consistent: reach.consistent(named))
+            }
+            throw RestoreError.beforeFirstBackup(
+                request.target, earliest: earliest.id, consistent: reach.consistent(earliest))
+        }
+        try coverage.requireContiguous(from: backup.startLSN, to: backup.stopLSN, for: "backup \(backup.id)")
+        try reach.requireReachable(from: backup, coverage)
+        self.backup = backup
+        self.history = history
+        archiveEnd = coverage.end
+    }
+
+    private static func lies(_ backup: BackupRecord, on history: TimelineHistory) -> Bool {
+        history.contains(backup.timeline, backup.stopLSN)
+            && history.entry(backup.timeline)?.token == backup.timelineToken
+    }
+
+    private static func history(
+        _ repository: Repository, _ wanted: TargetTimeline, _ backup: BackupRecord
+    ) throws -> TimelineHistory {
+        switch wanted {
+        case .current: return try read(repository, backup.timeline, backup)
+        case .number(let timeline):
+            guard try repository.timelines().contains(timeline) else { throw RestoreError.noTimeline(timeline) }
+            return try read(repository, timeline, backup)
+        case .latest:
+            // The newest branch that has this backup in its past.
+            for timeline in try repository.timelines().reversed() {
+                let history = try read(repository, timeline, backup)
+                if lies(backup, on: history) { return history }
+            }
+            return try read(repository, backup.timeline, backup)
+        }
+    }
+
+    /// A timeline's history; the first one has none in the repository.
+    private static func read(
+        _ repository: Repository, _ timeline: TimelineID, _ backup: BackupRecord
+    ) throws -> TimelineHistory {
+        if let bytes = try repository.history(timeline) {
+            let history = try TimelineHistory(decoding: bytes)
+            guard history.timeline == timeline else {
+                throw RepositoryError.damaged(
+                    TimelineHistory.fileName(timeline), why: "it is the history of timeline \(history.timeline)")
+            }
+            return history
+        }
+        if timeline == backup.timeline { return TimelineHistory(first: backup.timelineToken, timeline: timeline) }
+        let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.token)
+        guard let token = try archive.token(of: timeline) else { throw RestoreError.noTimeline(timeline) }
+        return TimelineHistory(first: token, timeline: timeline)
+    }
+}

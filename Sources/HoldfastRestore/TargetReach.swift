@@ -1,0 +1,113 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastRepository
+
+/// Where a target lies in the archive, as far as the segments' summaries tell without replaying anything: which
+/// backups are consistent early enough for it, and whether the archive reaches it.
+struct TargetReach {
+    private let target: RecoveryTarget
+    private let isInclusive: Bool
+    /// Backups whose stop is at or below this can reach the target.
+    private var latestStop = LSN.max
+    /// Where replay ends at the latest; `nil`: wherever the archive ends.
+    private var position: LSN?
+
+    init(_ request: RestoreRequest, _ coverage: WALCoverage) throws {
+        target = request.target
+        isInclusive = request.isInclusive
+        switch target {
+        case .latest, .immediate, .time: break
+        case .lsn(let lsn):
+            latestStop = lsn
+            position = lsn
+        case .transaction(let id): try find(id, coverage)
+        case .name(let name): try find(name, coverage)
+        }
+    }
+
+    private mutating func find(_ id: TransactionID, _ coverage: WALCoverage) throws {
+        var newest: TransactionID?
+        var found: SegmentSummary.Commits?
+        try coverage.summaries { summary in
+            guard let commits = summary.commits else { return true }
+            newest = newest ?? commits.lastTransaction
+            if commits.firstTransaction <= id {
+                if id <= commits.lastTransaction { found = commits }
+                return false
+            }
+            return true
+        }
+        guard let newest, id <= newest else {
+            throw RestoreError.unknownTarget(
+                target, why: newest.map { "its last transaction is \($0)" } ?? "it holds no transaction")
+        }
+        guard let found else {
+            throw RestoreError.unknownTarget(target, why: "it was committed before the first backup")
+        }
+        // No commit of this segment ends before the first one.
+        latestStop = found.firstEnd
+        position = found.lastEnd
+    }
+
+    private mutating func find(_ name: String, _ coverage: WALCoverage) throws {
+        var found: [SegmentSummary.RestorePoint] = []
+        try coverage.summaries { summary in
+            found += summary.restorePoints.filter { $0.name == name }.reversed()
+            return true
+        }
+        guard let newest = found.first else {
+            throw RestoreError.unknownTarget(target, why: "no restore point of this name was archived")
+        }
+        // Replay would stop at the first one it meets; which is meant only a person knows.
+        guard found.count == 1 else {
+            throw RestoreError.unknownTarget(
+                target,
+                why: "there are \(found.count) of this name, at "
+                    + found.reversed().map { "\($0.lsn) (\($0.time))" }.joined(separator: ", ")
+                    + "; say which with --target-lsn")
+        }
+        latestStop = newest.lsn
+        position = newest.lsn
+    }
+
+    /// Whether replay from this backup can stop at the target.
+    func allows(_ backup: BackupRecord) -> Bool {
+        if case .time(let limit) = target { return backup.finishedAt.microseconds <= limit }
+        return backup.stopLSN <= latestStop
+    }
+
+    /// From where on a backup is consistent, in the target's terms.
+    func consistent(_ backup: BackupRecord) -> String {
+        if case .time = target { return backup.finishedAt.description }
+        return "\(backup.stopLSN) (\(backup.finishedAt))"
+    }
+
+    /// Throws when a segment between the backup and the target is missing, or the archive ends before the target.
+    func requireReachable(from backup: BackupRecord, _ coverage: WALCoverage) throws {
+        if let position, position > backup.stopLSN {
+            if position <= coverage.end { return }
+            if let gap = coverage.gap(from: backup.startLSN) {
+                throw RestoreError.missingSegment(gap, neededFor: target.description)
+            }
+            throw RestoreError.pastArchive(target, end: coverage.end, timeline: coverage.history.timeline)
+        }
+        guard case .time(let limit) = target else { return }
+        var last: Timestamp?
+        try coverage.summaries { summary in
+            last = [last, summary.commits?.lastTime, summary.restorePoints.last?.time].compactMap { $0 }.max()
+            // Times do not fall along the log: the newest segment that has one has the newest.
+            return last == nil
+        }
+        let reached = last.map { isInclusive ? $0.microseconds > limit : $0.microseconds >= limit } ?? false
+        guard !reached else { return }
+        if let gap = coverage.gap(from: backup.startLSN) {
+            throw RestoreError.missingSegment(gap, neededFor: target.description)
+        }
+        throw RestoreError.unknownTarget(
+            target,
+            why: last.map {
+                "the last commit in it was at \($0), and only a later one shows that all before it is there"
+            }
+                ?? "it holds no commit behind the backup")
+    }
+}

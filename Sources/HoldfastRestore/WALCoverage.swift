@@ -1,0 +1,101 @@
+import HoldfastCore
+import HoldfastRepository
+import HoldfastWAL
+
+/// The archive's segments along one history, from a place on without a gap, and where they end.
+struct WALCoverage {
+    let history: TimelineHistory
+    let archive: WALArchive
+    /// In order; no number is missing between them.
+    let segments: [SegmentName]
+    /// The end of the last record in them; where the coverage begins if there is none.
+    let end: LSN
+    private let inventories: [TimelineID: TimelineWAL]
+
+    init(_ repository: Repository, _ history: TimelineHistory, from start: LSN) throws {
+        self.history = history
+        archive = WALArchive(repository, tokenOfHistory: TimelineHistory.token)
+        var inventories: [TimelineID: TimelineWAL] = [:]
+        for entry in history.entries { inventories[entry.timeline] = try archive.inventory(of: entry.timeline) }
+        self.inventories = inventories
+        var segments: [SegmentName] = []
+        var number = SegmentNumber(containing: start)
+        while let name = Self.present(number, history, inventories) {
+            segments.append(name)
+            number = number.next
+        }
+        self.segments = segments
+        var end = start
+        for name in segments.reversed() {
+            // A switch or a witness is a record too: most last segments say where they end.
+            if let records = try archive.summary(name)?.records {
+                end = max(end, min(records.end, history.end(of: name.timeline) ?? .max))
+                break
+            }
+        }
+        self.end = end
+    }
+
+    /// The segment with this number as this history has it: a timeline's first segment holds its parent's bytes below
+    /// the switch, so the newest timeline that reaches into the segment is asked first.
+    private static func present(
+        _ number: SegmentNumber, _ history: TimelineHistory, _ inventories: [TimelineID: TimelineWAL]
+    ) -> SegmentName? {
+        for entry in history.entries.reversed()
+        where entry.switchLSN < number.end && (history.end(of: entry.timeline) ?? .max) > number.start {
+            if inventories[entry.timeline]?.contains(number) == true {
+                return SegmentName(timeline: entry.timeline, segment: number)
+            }
+        }
+        return nil
+    }
+
+    /// Throws for the first segment that is missing of those that hold the bytes from `start` to below `stop`.
+    func requireContiguous(from start: LSN, to stop: LSN, for need: String) throws {
+        var number = SegmentNumber(containing: start)
+        let last = SegmentNumber(containing: LSN(stop.rawValue - 1))
+        while number <= last {
+            guard Self.present(number, history, inventories) != nil else {
+                throw RestoreError.missingSegment(
+                    SegmentName(timeline: history.timeline(at: max(number.start, start)), segment: number),
+                    neededFor: need)
+            }
+            number = number.next
+        }
+    }
+
+    /// The first segment missing behind `start` although later ones are there; `nil` when the archive simply ends.
+    func gap(from start: LSN) -> SegmentName? {
+        let from = SegmentNumber(containing: start)
+        var number = from
+        while Self.present(number, history, inventories) != nil { number = number.next }
+        let isLater = inventories.values.contains { inventory in
+            history.entry(inventory.timeline) != nil && inventory.ranges.contains { $0.upperBound > number }
+        }
+        return isLater ? SegmentName(timeline: history.timeline(at: number.start), segment: number) : nil
+    }
+
+    /// The summaries of the segments, newest first.
+    func summaries(_ body: (SegmentSummary) throws -> Bool) throws {
+        for name in segments.reversed() {
+            guard let summary = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
+            guard try body(summary) else { return }
+        }
+    }
+}
+
+extension TimelineHistory {
+    /// The token that a history's bytes give `timeline`.
+    static func token(of timeline: TimelineID, in bytes: [UInt8]) throws -> TimelineToken {
+        let history = try TimelineHistory(decoding: bytes)
+        guard let entry = history.entry(timeline) else {
+            throw RepositoryError.damaged(
+                TimelineHistory.fileName(timeline), why: "it does not name timeline \(timeline)")
+        }
+        return entry.token
+    }
+
+    @Sendable static func token(_ timeline: TimelineID, _ bytes: [UInt8]) throws -> TimelineToken {
+        try token(of: timeline, in: bytes)
+    }
+}
