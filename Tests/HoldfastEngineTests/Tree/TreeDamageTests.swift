@@ -154,6 +154,19 @@ struct TreeDamageTests {
         #expect(try !StructureCheck.run(tree.pages).isEmpty)
     }
 
+    @Test("a branch that is its own child ends every descent with an error")
+    func branchCircle() throws {
+        var tree = try TreeModel()
+        for number in 0..<1000 { try tree.put(TreePropertyTests.key(number), [1, 2, 3]) }
+        try tree.commit()
+        let root = tree.tree.root
+        try Self.damage(tree.pages, root.rawValue) { Node($0).firstChild = root }
+        #expect(throws: EngineError.self) { try tree.put([0], []) }
+        #expect(throws: EngineError.self) { try TreeModel.get([0], tree.tree, tree.pages) }
+        #expect(throws: EngineError.self) { try TreeModel.scan(tree.tree, tree.pages) }
+        #expect(try !StructureCheck.run(tree.pages).isEmpty)
+    }
+
     /// Whatever comes of it: an error, a wrong answer, but never a trap and always an end.
     static func useEverything(_ pages: MemoryPages, _ random: inout SeededGenerator, rounds: Int = 30) {
         for number in 0..<2 {
