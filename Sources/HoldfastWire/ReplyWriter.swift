@@ -162,6 +162,16 @@ package final class ReplyWriter {
         put(0x0A)
     }
 
+    /// `#t` in RESP 3, 1 in RESP 2.
+    package func boolean(_ value: Bool) {
+        guard version == .resp3 else { return integer(value ? 1 : 0) }
+        reserve(4)
+        put(0x23)
+        put(value ? 0x74 : 0x66)
+        put(0x0D)
+        put(0x0A)
+    }
+
     /// The head of an array of `count` values, which follow.
     package func array(_ count: Int) { header(0x2A, Int64(count)) }
 

@@ -1,0 +1,121 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastWire
+
+/// The commands that ask how the server is, and those that set it. They run on the pool for reads, with a copy of what the
+/// event loop knows.
+struct ServerCommands: Sendable {
+    /// What the event loop has to do when the command has run. Written by the pool's thread before it hands back to
+    /// the loop, read by the loop after: never by both at once.
+    final class Outcome: @unchecked Sendable {
+        var settings: RuntimeSettings?
+        var shutdown = false
+    }
+
+    let engine: Engine
+    let composition: any ServerComposition
+    let role: ConnectionRole
+    let report: ServerReport
+    let settings: RuntimeSettings
+
+    func run(_ specification: CommandSpecification, _ arguments: [[UInt8]], _ out: ReplyWriter, _ outcome: Outcome) {
+        let words = arguments.map { String(decoding: $0, as: UTF8.self) }
+        let mark = out.count
+        do {
+            switch specification.command {
+            case .info: out.verbatim(try Information(self).text(words.dropFirst().map { $0.lowercased() }))
+            case .status: out.fields(try status())
+            case .role:
+                out.array(3)
+                out.bulk("master")
+                out.integer(Int64(clamping: engine.status.durableLSN.rawValue))
+                out.array(0)
+            case .wait:
+                // There are no followers yet, and waiting would not bring one; the connection's own writes are durable.
+                guard arguments[1].withUnsafeBytes({ parseInteger($0) }) != nil else {
+                    return out.error(Replies.notInteger)
+                }
+                guard let timeout = arguments[2].withUnsafeBytes({ parseInteger($0) }) else {
+                    return out.error("ERR timeout is not an integer or out of range")
+                }
+                guard timeout >= 0 else { return out.error("ERR timeout is negative") }
+                out.integer(0)
+            case .lastsave: out.integer(engine.status.lastCheckpointTime / 1_000_000)
+            case .config: try config(words, out, outcome)
+            case .shutdown:
+                guard words.dropFirst().allSatisfy({ ["NOSAVE", "SAVE", "NOW", "FORCE"].contains($0.uppercased()) })
+                else {
+                    return out.error(
+                        words[1].uppercased() == "ABORT" ? "ERR No shutdown in progress." : Replies.syntax)
+                }
+                outcome.shutdown = true
+            default: preconditionFailure("\(specification.name) is no command of the server")
+            }
+        } catch {
+            out.truncate(to: mark)
+            out.error(ErrorReplies.text(error))
+        }
+    }
+
+    private func config(_ words: [String], _ out: ReplyWriter, _ outcome: Outcome) throws {
+        switch words[1].uppercased() {
+        case "GET" where words.count >= 3:
+            let patterns = words.dropFirst(2).map { GlobPattern($0.utf8, ignoresCase: true) }
+            let found = SettingNames.all(settings, report).filter { name, _ in
+                Array(name.utf8).withUnsafeBytes { name in patterns.contains { $0.matches(name) } }
+            }
+            out.fields(found.map { ($0.name, .simple($0.value)) })
+        case "SET" where words.count >= 4 && words.count.isMultiple(of: 2):
+            guard role == .administrator else { return out.error(Replies.notPermitted + "the 'config|set' command") }
+            var changed = settings
+            for index in stride(from: 2, to: words.count, by: 2) {
+                try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
+            }
+            try engine.setCheckpoint(
+                walBytes: changed.checkpointBytes, everySeconds: Int(changed.checkpointSeconds.rounded(.up)))
+            try composition.apply(changed)
+            outcome.settings = changed
+            out.ok()
+        case "RESETSTAT" where words.count == 2:
+            guard role == .administrator else {
+                return out.error(Replies.notPermitted + "the 'config|resetstat' command")
+            }
+            out.ok()
+        case "REWRITE": out.error("ERR CONFIG REWRITE is not supported by Holdfast: edit the configuration file")
+        case "GET", "SET", "RESETSTAT": out.error(Replies.arity("config|\(words[1].lowercased())"))
+        default: out.error("ERR unknown subcommand '\(printable(words[1]))'. Try CONFIG HELP.")
+        }
+    }
+
+    /// The fields of `holdfast status`.
+    private func status() throws -> [(name: String, value: WireValue)] {
+        let status = engine.status
+        let archive = composition.archiveReport()
+        let role =
+            switch status.role {
+            case .leader: "leader"
+            case .follower: "follower"
+            // Replay ends before the server listens: what answers now is paused at its target.
+            case .recovering: "paused"
+            }
+        var warnings = archive?.warnings ?? []
+        if let refusal = status.writeRefusal { warnings.append(refusal) }
+        return [
+            ("role", .simple(role)), ("timeline", .integer(Int64(status.timeline.rawValue))),
+            ("token", .simple(status.timelineToken.description)), ("lsn", .simple(status.durableLSN.description)),
+            ("replay_lsn", .simple(status.publishedLSN.description)),
+            ("leader_lsn", .simple(status.durableLSN.description)), ("lag_bytes", .integer(0)),
+            ("archived_lsn", .simple(archive?.archivedLSN ?? "")),
+            ("system_identifier", .simple(status.systemIdentifier.description)),
+            ("data", .simple(report.identity.data)), ("published_lsn", .simple(status.publishedLSN.description)),
+            ("redo_lsn", .simple(status.redoPoint.description)), ("archiving", .boolean(status.isArchiving)),
+            ("archive_waiting", .integer(Int64(archive?.queuedSegments ?? status.segmentsToArchive))),
+            ("archive_oldest", .simple(archive?.oldestSegment ?? "")),
+            ("warnings", .array(warnings.map { .simple($0) })),
+            ("uptime_seconds", .integer(Int64(report.uptimeSeconds))), ("version", .simple(report.identity.version)),
+            ("transaction", .integer(Int64(clamping: status.lastTransaction.rawValue))),
+            ("last_checkpoint", .simple(Timestamp.text(microseconds: status.lastCheckpointTime))),
+            ("backups", .integer(Int64(status.runningBackups))),
+        ]
+    }
+}

@@ -1,0 +1,71 @@
+import HoldfastWire
+
+/// The settings that `CONFIG` knows by name, in the notation of the configuration file.
+enum SettingNames {
+    /// Ours, and those of Redis that clients and `redis-benchmark` ask for.
+    static func all(_ settings: RuntimeSettings, _ report: ServerReport) -> [(name: String, value: String)] {
+        [
+            ("checkpoint.wal", "\(settings.checkpointBytes)"),
+            ("checkpoint.every", "\(Int(settings.checkpointSeconds))s"),
+            ("archive.timeout", settings.archiveTimeoutSeconds.map { "\(Int($0))s" } ?? "none"),
+            ("log.level", settings.logLevel),
+            ("appendfsync", "always"), ("appendonly", "yes"), ("save", ""), ("databases", "16"),
+            ("maxclients", "\(report.maximumClients)"), ("maxmemory", "0"), ("maxmemory-policy", "noeviction"),
+            ("port", "\(report.statistics.port)"), ("proto-max-bulk-len", "\(64 << 20)"), ("timeout", "0"),
+            ("unixsocket", report.statistics.socket ?? ""),
+        ]
+    }
+
+    static func set(_ name: String, _ value: String, in settings: inout RuntimeSettings) throws(ServerError) {
+        switch name {
+        case "checkpoint.wal":
+            guard let bytes = bytes(value), bytes >= 16 << 20 else {
+                throw .badSetting(name, "it is a size of at least 16MiB, such as 1GiB")
+            }
+            settings.checkpointBytes = bytes
+        case "checkpoint.every":
+            guard let seconds = seconds(value), seconds >= 1 else {
+                throw .badSetting(name, "it is a duration of at least 1s, such as 5m")
+            }
+            settings.checkpointSeconds = seconds
+        case "archive.timeout":
+            if value.lowercased() == "none" {
+                settings.archiveTimeoutSeconds = nil
+                return
+            }
+            guard let seconds = seconds(value), seconds >= 1 else {
+                throw .badSetting(name, "it is none, or a duration of at least 1s, such as 60s")
+            }
+            settings.archiveTimeoutSeconds = seconds
+        case "log.level", "loglevel":
+            let levels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+            guard levels.contains(value.lowercased()) else {
+                throw .badSetting(name, "it is one of \(levels.joined(separator: ", "))")
+            }
+            settings.logLevel = value.lowercased()
+        default: throw .badSetting(name, "it is unknown, or cannot be changed while the server runs")
+        }
+    }
+
+    /// `1GiB`, `512 KiB`, `4096`.
+    static func bytes(_ text: String) -> Int? {
+        guard let (number, unit) = split(text) else { return nil }
+        let shifts = ["": 0, "b": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40]
+        guard let shift = shifts[unit], number >= 0, number < 1e15 else { return nil }
+        return Int(exactly: (number * Double(UInt64(1) << UInt64(shift))).rounded())
+    }
+
+    /// `500ms`, `60s`, `5m`, `2h`, `1d`; a bare number is seconds.
+    static func seconds(_ text: String) -> Double? {
+        guard let (number, unit) = split(text) else { return nil }
+        let factors = ["": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400] as [String: Double]
+        guard let factor = factors[unit], number >= 0, number * factor <= 1e9 else { return nil }
+        return number * factor
+    }
+
+    private static func split(_ text: String) -> (Double, String)? {
+        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+        guard let number = Double(digits) else { return nil }
+        return (number, text.dropFirst(digits.count).filter { $0 != " " }.lowercased())
+    }
+}

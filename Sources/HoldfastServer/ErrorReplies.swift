@@ -1,0 +1,31 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastWire
+
+/// Turns errors into error replies: Redis' codes where it has one for the case, so that clients know what to do.
+enum ErrorReplies {
+    static func text(_ error: any Error) -> String {
+        switch error {
+        case let error as ReplyTooLong:
+            return "ERR the reply would be longer than \(error.limit) bytes: ask for less at once"
+        case let error as EngineError: return EngineAdapter.reply(to: error)
+        case let error as DiskError where error.isNoSpace: return noSpace(error.diagnosis)
+        case let error as any DiagnosableError: return ErrorCode.reply(error.diagnosis)
+        default: return "INTERNAL \(error)"
+        }
+    }
+
+    /// Why no transaction can be begun.
+    static func refusal(_ error: any Error) -> String {
+        guard let error = error as? EngineError, case .disk(let cause) = error, cause.isNoSpace else {
+            guard let error = error as? any DiagnosableError else { return text(error) }
+            return "READONLY " + error.diagnosis.description.replacing("\n", with: "; ")
+        }
+        return noSpace(cause.diagnosis)
+    }
+
+    static func noSpace(_ diagnosis: Diagnosis) -> String {
+        "MISCONF there is no space for the write-ahead log: writes are refused until there is, reads go on; "
+            + diagnosis.description.replacing("\n", with: "; ")
+    }
+}

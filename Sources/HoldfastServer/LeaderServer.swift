@@ -1,0 +1,161 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastWire
+import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+import Synchronization
+
+/// Serves an engine over RESP, on loopback TCP and on a unix socket.
+///
+/// An `OK` to a write means that it is durable. Loopback TCP may read and write records and look at the server's state;
+/// everything else needs the unix socket and the server's own user (or root).
+///
+///     let server = try LeaderServer(engine: engine, configuration: configuration, identity: identity,
+///                                   composition: composition, logger: logger)
+///     let bound = try await server.start()
+///     …
+///     await server.stop()      // answers what is under way, then closes; the engine is not closed
+///
+/// As a `Service` it starts, waits for a graceful shutdown or `stop`, and stops.
+package final class LeaderServer: Service, Sendable {
+    /// Where clients find the server.
+    package struct Addresses: Sendable, Equatable {
+        /// With the real port, if 0 was asked for.
+        package var tcp: WireAddress?
+        package var unix: WireAddress?
+    }
+
+    private struct State {
+        var channels: [any Channel] = []
+        var isStarted = false
+        var isStopped = false
+    }
+
+    private let configuration: ServerConfiguration
+    private let tcpAddress: SocketAddress?
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let writer = NIOThreadPool(numberOfThreads: 1)
+    private let readers: NIOThreadPool
+    private let physical: NIOThreadPool
+    private let core: ServerCore
+    private let logger: Logger
+    private let state = Mutex(State())
+    private let stopped: AsyncStream<Void>
+    private let stopping: AsyncStream<Void>.Continuation
+
+    /// Nothing is opened yet. Throws `ServerError` when the configuration names an address that is not of this machine,
+    /// or none.
+    package init(
+        engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings = RuntimeSettings(),
+        identity: ServerIdentity, composition: any ServerComposition, logger: Logger
+    ) throws {
+        guard configuration.listen != nil || configuration.socket != nil else { throw ServerError.nothingToListenOn }
+        tcpAddress = try configuration.listen.map(Listeners.loopback)
+        self.configuration = configuration
+        self.logger = logger
+        readers = NIOThreadPool(numberOfThreads: configuration.readerThreads)
+        physical = NIOThreadPool(numberOfThreads: configuration.physicalThreads)
+        (stopped, stopping) = AsyncStream.makeStream()
+        core = ServerCore(
+            engine: engine, configuration: configuration, settings: settings, identity: identity,
+            composition: composition, logger: logger, loop: group.any(), pools: (writer, readers, physical))
+    }
+
+    /// Listens; clients are served when it returns. Throws `ServerError`.
+    @discardableResult
+    package func start() async throws -> Addresses {
+        precondition(
+            state.withLock { state in
+                defer { state.isStarted = true }
+                return !state.isStarted
+            }, "a server is started once")
+        writer.start()
+        readers.start()
+        physical.start()
+        do {
+            return try await listen()
+        } catch {
+            await stop()
+            throw error
+        }
+    }
+
+    private func listen() async throws -> Addresses {
+        let listeners = Listeners(core: core, group: group)
+        var addresses = Addresses()
+        var port = 0
+        if let tcpAddress, let name = configuration.listen {
+            let channel = try await listeners.listen(on: tcpAddress, named: name.description)
+            state.withLock { $0.channels.append(channel) }
+            port = channel.localAddress?.port ?? 0
+            addresses.tcp = .tcp(host: tcpAddress.ipAddress ?? "127.0.0.1", port: UInt16(port))
+        }
+        if let path = configuration.socket {
+            let channel = try await listeners.listen(atSocket: path, mode: configuration.socketMode)
+            state.withLock { $0.channels.append(channel) }
+            addresses.unix = .unix(path: path)
+        }
+        let (core, socket, boundPort) = (core, configuration.socket, port)
+        try await core.loop.submit {
+            core.statistics.port = boundPort
+            core.statistics.socket = socket
+        }.get()
+        logger.info(
+            "serving",
+            metadata: [
+                "tcp": "\(addresses.tcp?.description ?? "off")", "socket": "\(addresses.unix?.description ?? "off")",
+            ])
+        return addresses
+    }
+
+    /// Accepts no more connections, answers what is under way, closes every connection and releases threads. Backups
+    /// that run are over. Returns when all of it is done; may be called again.
+    package func stop() async {
+        let channels: [any Channel]? = state.withLock { state in
+            guard !state.isStopped else { return nil }
+            state.isStopped = true
+            return state.channels
+        }
+        guard let channels else { return }
+        if let path = configuration.socket, !channels.isEmpty { SocketFile.remove(path) }
+        for channel in channels { try? await channel.close().get() }
+        await drain()
+        for pool in [readers, writer, physical] {
+            try? await pool.shutdownGracefully()
+        }
+        try? await group.shutdownGracefully()
+        stopping.finish()
+        logger.info("stopped serving")
+    }
+
+    /// Waits until all connections are closed, at most `drainSeconds`, then closes those that are left.
+    private func drain() async {
+        let core = core
+        let drained = core.loop.makePromise(of: Void.self)
+        core.loop.execute {
+            let limit = core.loop.scheduleTask(in: .nanoseconds(Int64(core.configuration.drainSeconds * 1e9))) {
+                core.logger.warning("connections did not end in time and are closed")
+                core.closeAll()
+                drained.succeed(())
+            }
+            core.drain {
+                limit.cancel()
+                drained.succeed(())
+            }
+        }
+        try? await drained.futureResult.get()
+    }
+
+    /// Starts, serves until a graceful shutdown or `stop`, and stops.
+    package func run() async throws {
+        if !state.withLock({ $0.isStarted }) { try await start() }
+        await withGracefulShutdownHandler {
+            for await _ in stopped {}
+        } onGracefulShutdown: {
+            Task { await self.stop() }
+        }
+        await stop()
+    }
+}

@@ -1,0 +1,97 @@
+import HoldfastWire
+
+/// Where the server listens and what it bounds.
+package struct ServerConfiguration: Sendable {
+    /// A loopback address with a port (0: any), or nil.
+    package var listen: WireAddress? = .tcp(host: "127.0.0.1", port: 6420)
+    /// The path of the unix socket, or nil.
+    package var socket: String?
+    /// Mode of the socket's file.
+    package var socketMode: UInt32 = 0o600
+    package var limits = WireLimits()
+    package var maximumConnections = 10_000
+    /// Bytes of one reply.
+    package var replyBytes = 256 << 20
+    /// Bytes of requests that wait in one connection before reading from it stops.
+    package var pipelineBytes = 1 << 20
+    /// Bytes of unfinished and waiting requests in all connections.
+    package var inputBytes = 1 << 30
+    /// The event loop syncs by itself while a sync takes at most so long; beyond, the writer thread does.
+    package var loopSyncMicroseconds = 1000.0
+    /// Threads for reads that miss the cache and for scans.
+    package var readerThreads = 4
+    /// Threads for physical commands.
+    package var physicalThreads = 8
+    /// How long `stop` waits for connections to finish what they have begun.
+    package var drainSeconds = 10.0
+
+    package init() {}
+}
+
+/// What may be changed while the server runs, with `CONFIG SET`.
+package struct RuntimeSettings: Sendable, Equatable {
+    /// WAL after which a checkpoint is begun.
+    package var checkpointBytes: Int
+    package var checkpointSeconds: Double
+    /// nil: segments are switched when they are full and not before.
+    package var archiveTimeoutSeconds: Double?
+    /// `trace`, `debug`, `info`, `notice`, `warning`, `error`, `critical`.
+    package var logLevel: String
+
+    package init(
+        checkpointBytes: Int = 1 << 30, checkpointSeconds: Double = 300, archiveTimeoutSeconds: Double? = 60,
+        logLevel: String = "info"
+    ) {
+        self.checkpointBytes = checkpointBytes
+        self.checkpointSeconds = checkpointSeconds
+        self.archiveTimeoutSeconds = archiveTimeoutSeconds
+        self.logLevel = logLevel
+    }
+}
+
+/// What the server needs of whoever composes it: the parts that know of archives, timelines and the process.
+package protocol ServerComposition: Sendable {
+    /// Opens a node that is paused at its recovery target for writing; blocking. Returns what `PROMOTE` answers.
+    func promote() throws -> [(name: String, value: WireValue)]
+    /// The state of the archive for `STATUS` and `INFO`; nil when archiving is off. Cheap.
+    func archiveReport() -> ArchiveReport?
+    /// Applies settings that were checked; throws when one cannot be.
+    func apply(_ settings: RuntimeSettings) throws
+    /// `SHUTDOWN` was asked for: begins an orderly stop and returns at once.
+    func shutdown()
+}
+
+/// How the archive stands.
+package struct ArchiveReport: Sendable, Equatable {
+    /// Segments that are marked and not yet archived.
+    package var queuedSegments: Int
+    package var queuedBytes: Int
+    /// The segment that has waited longest.
+    /// The segment that has waited longest.
+    package var oldestSegment: String?
+    /// The end of the last segment known to be in the archive, as text; nil: none.
+    package var archivedLSN: String?
+    package var lastArchivedSegment: String?
+    /// For people: what is wrong, if something is.
+    package var warnings: [String]
+
+    package init(
+        queuedSegments: Int, queuedBytes: Int, archivedLSN: String?, lastArchivedSegment: String? = nil,
+        oldestSegment: String? = nil, warnings: [String] = []
+    ) {
+        self.queuedSegments = queuedSegments
+        self.queuedBytes = queuedBytes
+        self.archivedLSN = archivedLSN
+        self.lastArchivedSegment = lastArchivedSegment
+        self.oldestSegment = oldestSegment
+        self.warnings = warnings
+    }
+}
+
+/// Who is at the other end.
+enum ConnectionRole: Sendable {
+    /// Loopback TCP, or another user's process on the socket: records, and reading how the server is.
+    case anonymous
+    /// The server's own user, or root, on the unix socket: everything.
+    case administrator
+}

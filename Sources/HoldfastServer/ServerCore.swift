@@ -1,0 +1,168 @@
+import HoldfastEngine
+import HoldfastWire
+import Logging
+import Metrics
+import NIOCore
+import NIOPosix
+
+/// What the connections of a server share.
+///
+/// Unchecked, because its variables belong to the event loop and are touched nowhere else (`assertInEventLoop` in
+/// debug builds where they change); everything constant is sendable.
+final class ServerCore: @unchecked Sendable {
+    let engine: Engine
+    let configuration: ServerConfiguration
+    let identity: ServerIdentity
+    let composition: any ServerComposition
+    let logger: Logger
+    let loop: any EventLoop
+    let services: CommandServices
+    let pace: SyncPace
+    let writer: WriterQueue
+    /// Reads that miss the cache, scans, `INFO` and the like.
+    let readers: NIOThreadPool
+    /// Checkpoints, backups and the like, which may take minutes.
+    let physical: NIOThreadPool
+    private let connectionGauge = Gauge(label: "holdfast_connections")
+    private let commandCounter = Counter(label: "holdfast_commands_total")
+
+    // The event loop's.
+    private(set) var turn: TurnWriter!
+    private(set) var connections: [Int: ClientConnection] = [:]
+    var statistics = ServerStatistics()
+    var settings: RuntimeSettings
+    var inputBytes = 0
+    private(set) var isDraining = false
+    private var whenDrained: (() -> Void)?
+    private var countedCommands = 0
+
+    init(
+        engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings, identity: ServerIdentity,
+        composition: any ServerComposition, logger: Logger, loop: any EventLoop,
+        pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool)
+    ) {
+        self.engine = engine
+        self.configuration = configuration
+        self.settings = settings
+        self.identity = identity
+        self.composition = composition
+        self.logger = logger
+        self.loop = loop
+        readers = pools.readers
+        physical = pools.physical
+        services = CommandServices(
+            cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: configuration.replyBytes)
+        pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
+        // The engine has already told its `onFatal`, which ends the process unless a test replaced it.
+        let fatal: @Sendable (any Error) -> Void = { [logger] error in
+            logger.critical("the log cannot be made durable; no reply is sent", metadata: ["error": "\(error)"])
+        }
+        writer = WriterQueue(
+            engine: engine, services: services, pace: pace, pool: pools.writer, loop: loop, fatal: fatal)
+        turn = TurnWriter(engine: engine, pace: pace, loop: loop, fatal: fatal)
+    }
+
+    // MARK: Connections
+
+    /// false: there are as many as may be.
+    var mayAccept: Bool { connections.count < configuration.maximumConnections && !isDraining }
+
+    func nextConnectionID() -> Int {
+        statistics.connections += 1
+        return statistics.connections
+    }
+
+    func connected(_ connection: ClientConnection) {
+        loop.assertInEventLoop()
+        connections[connection.id] = connection
+        connectionGauge.record(connections.count)
+    }
+
+    func disconnected(_ connection: ClientConnection, inputBytes bytes: Int) {
+        loop.assertInEventLoop()
+        connections[connection.id] = nil
+        inputBytes -= bytes
+        connectionGauge.record(connections.count)
+        if connections.isEmpty { whenDrained?() }
+    }
+
+    /// A backup whose connection is gone is over.
+    func abandon(_ backup: BackupSession) {
+        guard backup.isUsed else { return }
+        physical.submit { _ in backup.close() }
+    }
+
+    /// Closes each connection when it has been answered, then calls `done`.
+    func drain(_ done: @escaping () -> Void) {
+        loop.assertInEventLoop()
+        isDraining = true
+        whenDrained = done
+        for connection in connections.values { connection.drain() }
+        if connections.isEmpty { done() }
+    }
+
+    func closeAll() {
+        for connection in connections.values { connection.context?.close(promise: nil) }
+    }
+
+    // MARK: Work on other threads
+
+    /// Runs reads on the pool; `run.completed` is called on the loop.
+    func read(_ run: CommandRun) {
+        let (engine, services, loop) = (engine, services, loop)
+        readers.submit { _ in
+            do {
+                try engine.read { run.run(reading: $0, services, refusal: nil) }
+            } catch {
+                run.refuse(ErrorReplies.text(error))
+            }
+            loop.execute { run.completed(run) }
+        }
+    }
+
+    /// What `INFO` and `STATUS` say of the server itself, as of now.
+    func report() -> ServerReport {
+        loop.assertInEventLoop()
+        commandCounter.increment(by: statistics.commands - countedCommands)
+        countedCommands = statistics.commands
+        return ServerReport(
+            identity: identity, statistics: statistics, clients: connections.count,
+            maximumClients: configuration.maximumConnections, syncMicroseconds: pace.averageMicroseconds,
+            syncsOnLoop: pace.syncsOnLoop)
+    }
+}
+
+/// Who this server is, for `INFO` and `STATUS`.
+package struct ServerIdentity: Sendable {
+    package var version: String
+    /// The absolute path of the data directory.
+    package var data: String
+
+    package init(version: String, data: String) {
+        self.version = version
+        self.data = data
+    }
+}
+
+/// What the event loop counts.
+struct ServerStatistics: Sendable {
+    var started = NIODeadline.now()
+    var commands = 0
+    var connections = 0
+    var refusedConnections = 0
+    /// Of the TCP listener; 0: none.
+    var port = 0
+    var socket: String?
+}
+
+/// A copy of the loop's figures for other threads.
+struct ServerReport: Sendable {
+    var identity: ServerIdentity
+    var statistics: ServerStatistics
+    var clients: Int
+    var maximumClients: Int
+    var syncMicroseconds: Double
+    var syncsOnLoop: Bool
+
+    var uptimeSeconds: Int { Int((NIODeadline.now() - statistics.started).nanoseconds / 1_000_000_000) }
+}
