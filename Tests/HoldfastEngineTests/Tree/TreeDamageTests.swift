@@ -167,6 +167,19 @@ struct TreeDamageTests {
         #expect(try !StructureCheck.run(tree.pages).isEmpty)
     }
 
+    @Test(
+        "the allocator never hands out pages 0 and 1 or one outside the page space",
+        arguments: [0, 1, 1 << 30] as [UInt32])
+    func wildFreePage(number: UInt32) throws {
+        var tree = try TreeModel()
+        try tree.put([1], [UInt8](repeating: 1, count: 50_000))
+        try tree.delete([1])
+        try tree.commit()
+        let list = try #require(Self.pages(tree.pages, .freeList).first)
+        try Self.damage(tree.pages, list) { FreeListPage($0).push(PageNumber(number)) }
+        #expect(throws: EngineError.self) { try tree.put([1], [UInt8](repeating: 1, count: 50_000)) }
+    }
+
     /// Whatever comes of it: an error, a wrong answer, but never a trap and always an end.
     static func useEverything(_ pages: MemoryPages, _ random: inout SeededGenerator, rounds: Int = 30) {
         for number in 0..<2 {
