@@ -49,7 +49,7 @@ package final class Lease: Sendable {
         case released(Holder)
         /// Its time is over, or its holder is known to be dead.
         case lapsed(Holder)
-        case fresh(Holder, endsInSeconds: Int64)
+        case fresh(Holder)
 
         package var isFresh: Bool { if case .fresh = self { true } else { false } }
     }
@@ -61,7 +61,7 @@ package final class Lease: Sendable {
         content: @escaping @Sendable (_ released: Bool) throws -> [UInt8]
     ) throws -> Lease {
         let (standing, highest) = try read(objects, store, environment.holder)
-        if case .fresh(let holder, _) = standing { throw RepositoryError.leaseTaken(name, by: holder.display) }
+        if case .fresh(let holder) = standing { throw RepositoryError.leaseTaken(name, by: holder.display) }
         let number = highest + 1
         let before = environment.boottimeNanoseconds()
         guard try store.create(objects.path(number), try content(false)) != .different else {
@@ -109,7 +109,7 @@ package final class Lease: Sendable {
             if age >= Int64(facts.leaseSeconds) || facts.holder.isKnownDead(from: observer) {
                 return (.lapsed(facts.holder), last.number)
             }
-            return (.fresh(facts.holder, endsInSeconds: Int64(facts.leaseSeconds) - max(0, age)), last.number)
+            return (.fresh(facts.holder), last.number)
         }
         throw RepositoryError.leaseTaken(objects.directory.text, by: "a holder that renews faster than it can be read")
     }

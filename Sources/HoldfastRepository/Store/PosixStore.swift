@@ -275,17 +275,17 @@ extension PosixStore {
         } else {
             fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         }
-        let where_ = directory.map { absolute($0.text) } ?? place
+        let shown = directory.map { absolute($0.text) } ?? place
         guard fd >= 0, let stream = fdopendir(fd) else {
             let code = errno
             if fd >= 0 { Glibc.close(fd) }
-            throw StoreError("list", where_, errno: code)
+            throw StoreError("list", shown, errno: code)
         }
         defer { closedir(stream) }
         while true {
             errno = 0
             guard let entry = readdir(stream) else {
-                guard errno == 0 else { throw StoreError("list", where_, errno: errno) }
+                guard errno == 0 else { throw StoreError("list", shown, errno: errno) }
                 return
             }
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
@@ -296,7 +296,7 @@ extension PosixStore {
             guard fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
                 // Removed between the two calls, as another's temporary is.
                 if errno == ENOENT { continue }
-                throw StoreError("list", where_ + "/" + name, errno: errno)
+                throw StoreError("list", shown + "/" + name, errno: errno)
             }
             body(name, status)
         }

@@ -15,8 +15,8 @@ import HoldfastCore
 ///         40      4  timeline
 ///         44      4  bytes of the segment: 16,777,216
 ///         48     32  SHA-256 of the segment's plain bytes
-///         80      8  start of the first record of its own timeline that begins in it (0: none)
-///         88      8  end of the last record that begins in it (0: none)
+///         80      8  start of the first record in it (0: none)
+///         88      8  end of the last record in it (0: none)
 ///         96      8  commits that end in it
 ///        104      8  first transaction committed in it
 ///        112      8  last transaction
@@ -40,7 +40,7 @@ package struct SegmentSummary: Equatable, Sendable {
     package var token: TimelineToken
     package var bytes: Int
     package var sha256: SHA256Digest
-    /// `nil` when no record of the timeline begins in the segment.
+    /// `nil` when there is no record in the segment.
     package var records: Records?
     /// `nil` when no commit ends in the segment.
     package var commits: Commits?
