@@ -1,3 +1,4 @@
+import CShims
 import HoldfastArchive
 import HoldfastCore
 import HoldfastEngine
@@ -44,12 +45,9 @@ struct BackupObjects {
     ) throws -> [UInt8] {
         let source = try RepositorySource(repository, record)
         defer { source.close() }
-        var options = UnpackOptions()
-        options.workers = workers
-        options.progress = progress
-        options.cancellation = cancellation
-        let reader = try ArchiveReader(index: index, checksums: checksums, source: source, options: options)
-        let small = try reader.unpack(into: directory)
+        let options = RestoreOptions(workers: workers, progress: progress, cancellation: cancellation)
+        let reader = try ArchiveReader(index, checksums: checksums, source: source, options: options)
+        let small = try reader.restore(into: directory)
         guard let label = small.first(where: { $0.path == BackupLabel.fileName }) else {
             throw RestoreError.damagedBackup(
                 record.id, object: record.archives.last?.path ?? "", why: "it has no \(BackupLabel.fileName)")
@@ -64,7 +62,7 @@ struct BackupObjects {
         manifest.files.append(
             .init(
                 path: ControlData.path, bytes: UInt64(bytes.count),
-                modified: record.finishedAt.microseconds / 1_000_000, crc: BackupManifest.checksum(of: bytes)))
+                modified: record.finishedAt.microseconds / 1_000_000, crc: hf_crc32c(0, bytes, bytes.count)))
         return try manifest.encoded()
     }
 

@@ -117,13 +117,13 @@ package struct BackupJob: Sendable {
             startLSN: start.startLSN)
         let codec = request.archive.compression.codec
         let wire = LeaderPageSource(leader)
-        let source = localSource(identity, settled: wire) ?? wire
+        let source = localSource(identity, members, settled: wire) ?? wire
         let sink = RepositorySink(taking, tag: tag, codec: codec)
         let stop: LeaderConnection.Stop
         let result: ArchiveResult
         do {
             let writer = try ArchiveWriter(
-                files: members, tag: tag, options: request.archive, source: source, sink: sink)
+                tag: tag, options: request.archive, pageFiles: members, source: source, sink: sink)
             try writer.writePages()
             stop = try wire.withLeader { try $0.stopBackup() }
             try report(.copied(taking.id, stop: stop.stopLSN))
@@ -181,22 +181,23 @@ package struct BackupJob: Sendable {
     }
 
     /// The leader's own files, when it is on this host and this user may read them.
-    private func localSource(_ identity: LeaderConnection.Identity, settled: LeaderPageSource) -> (any PageSource)? {
+    private func localSource(
+        _ identity: LeaderConnection.Identity, _ files: [PageFileMember], settled: LeaderPageSource
+    ) -> (any PageSource)? {
         guard !request.avoidsLocalFiles, case .unix = request.leader, !identity.data.isEmpty else { return nil }
         // What cannot be opened is read over the wire instead: slower, and the same bytes.
-        return try? FilePageSource(dataDirectory: identity.data) { page, buffer in
-            try settled.readSettled(page, into: buffer)
+        return try? FilePageSource(root: identity.data, files: files) { page, buffer in
+            _ = try settled.readSettled(page, into: buffer)
         }
     }
 
     /// Waits until every segment of the range is in the archive. The leader has switched the last one out.
     private func waitForArchive(_ range: BackupRecord.WALRange, _ taking: BackupTaking) throws {
-        let archive = WALArchive(repository)
         var next = range.first
         var waited = 0.0
         var hasReported = false
         while true {
-            if try archive.holds(next) {
+            if try isArchived(next) {
                 if next.segment == range.last.segment { return }
                 next = SegmentName(timeline: next.timeline, segment: next.segment.next)
                 waited = 0
@@ -213,6 +214,16 @@ package struct BackupJob: Sendable {
             }
             sleepSeconds(0.02)
             waited += 0.02
+        }
+    }
+}
+
+extension BackupJob {
+    /// Both objects of a segment are there: the segment is the later one.
+    private func isArchived(_ name: SegmentName) throws -> Bool {
+        guard try repository.store.describe(repository.layout.summary(name)) != nil else { return false }
+        return try Codec.allCases.contains {
+            try repository.store.describe(repository.layout.segment(name, $0)) != nil
         }
     }
 }

@@ -1,0 +1,79 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastRepository
+import HoldfastWAL
+import Synchronization
+
+/// The archive of a repository as a recovering engine sees it: segments fetched and checked ahead of replay,
+/// histories, and claims. Keeps the restore's hold alive until replay has ended, so that no expiry removes
+/// what is still to be read.
+package final class ArchiveRecoverySource: RecoverySource {
+    private let repository: Repository
+    private let archive: WALArchive
+    private let hold: Mutex<LeaseKeeper?>
+    private struct Reading {
+        var timelines: [(timeline: TimelineID, from: LSN)] = []
+        var prefetcher: SegmentPrefetcher?
+    }
+    private let reading = Mutex(Reading())
+
+    /// - Parameter hold: the name of the restore's hold, from `recovery.signal`; `nil` for none.
+    /// - Throws: `RepositoryError.leaseLost` when the hold is gone: what it protected may be given up by now.
+    package init(_ repository: Repository, hold: String?) throws {
+        self.repository = repository
+        archive = WALArchive(repository) { timeline, bytes in
+            let history = try TimelineHistory(decoding: bytes)
+            guard let entry = history.entry(timeline) else {
+                throw RepositoryError.damaged(
+                    TimelineHistory.fileName(timeline), why: "it does not name timeline \(timeline)")
+            }
+            return entry.token
+        }
+        let lease = try hold.map { try repository.continueHold($0) }
+        self.hold = Mutex(lease.map { LeaseKeeper($0, everySeconds: Double(LockName.holdSeconds) / 10) })
+    }
+
+    deinit { reading.withLock { $0.prefetcher?.stop() } }
+
+    package func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) {
+        reading.withLock { $0.timelines = timelines }
+    }
+
+    package func segment(_ name: SegmentName) throws -> [UInt8]? {
+        let prefetcher = reading.withLock { reading -> SegmentPrefetcher in
+            if let running = reading.prefetcher { return running }
+            let timelines = reading.timelines
+            // A segment that a fork cuts is asked for under its newest timeline's name, as replay asks for it.
+            let made = SegmentPrefetcher(archive, ahead: 4, workers: 2) { name in
+                let next = name.segment.next
+                let timeline = timelines.last { $0.from < next.end }?.timeline ?? name.timeline
+                return SegmentName(timeline: timeline, segment: next)
+            }
+            reading.prefetcher = made
+            return made
+        }
+        return try prefetcher.segment(name)
+    }
+
+    package func history(_ timeline: TimelineID) throws -> [UInt8]? { try repository.history(timeline) }
+
+    package func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
+        try repository.timelineToClaim(own: own, forced: isForced)
+    }
+
+    package func claim(_ timeline: TimelineID, history: [UInt8]) throws {
+        try repository.claim(timeline, history: history)
+    }
+
+    package func replayEnded() {
+        reading.withLock { reading in
+            reading.prefetcher?.stop()
+            reading.prefetcher = nil
+        }
+        hold.withLock { keeper in
+            // A hold that cannot be given back now lapses by itself; replay has ended all the same.
+            try? keeper?.stop()
+            keeper = nil
+        }
+    }
+}
