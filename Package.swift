@@ -32,6 +32,13 @@ func benchmark(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 
 let package = Package(
     name: "holdfast",
+    products: [
+        .library(name: "HoldfastEngine", targets: ["HoldfastEngine"]),
+        .executable(name: "holdfast", targets: ["holdfast"]),
+    ],
+    traits: [
+        .trait(name: "LMDB", description: "Benchmarks measure LMDB beside the engine: needs liblmdb-dev.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -48,10 +55,73 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
         .target(name: "HoldfastCore", dependencies: ["CShims"]),
-
+        .target(name: "HoldfastWire", dependencies: ["HoldfastCore", "CShims"]),
+        .target(name: "HoldfastWAL", dependencies: ["HoldfastCore", "CShims"]),
+        .target(name: "HoldfastEngine", dependencies: ["HoldfastCore", "HoldfastWAL", "CShims"]),
         .target(
-            name: "HoldfastTestSupport", dependencies: ["HoldfastCore"], path: "Tests/Support"),
+            name: "HoldfastArchive", dependencies: ["HoldfastCore", "CShims", "CZlib", "CZstd", crypto] + isal),
+        .target(name: "HoldfastRepository", dependencies: ["HoldfastCore", "HoldfastArchive", "CShims", crypto]),
+        .target(
+            name: "HoldfastBackup",
+            dependencies: ["HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastArchive", "HoldfastRepository"]),
+        .target(
+            name: "HoldfastRestore",
+            dependencies: [
+                "HoldfastCore", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive", "HoldfastRepository", "CShims",
+            ]),
+        .target(
+            name: "HoldfastSQL", path: "sql",
+            resources: [
+                .embedInCode("m001_schema.sql"), .embedInCode("m002_views.sql"), .embedInCode("prepare.sql"),
+                .embedInCode("grants.sql"),
+                .embedInCode("statements.sql"),
+            ]),
+        .target(name: "HoldfastCatalog", dependencies: ["HoldfastCore", "HoldfastSQL", "CLibpq", log]),
+        .target(
+            name: "HoldfastServer",
+            dependencies: [
+                "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "CShims", log, metrics, lifecycle,
+                collections,
+            ] + nio),
+        .target(
+            name: "HoldfastReplica",
+            dependencies: ["HoldfastCore", "HoldfastWAL", "HoldfastEngine", "HoldfastRepository"]),
+        .target(
+            name: "HoldfastAgent",
+            dependencies: [
+                "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive",
+                "HoldfastRepository", "HoldfastBackup", "HoldfastRestore", "HoldfastCatalog", "HoldfastServer",
+                "HoldfastReplica", log, metrics, lifecycle, .product(name: "Yams", package: "Yams"),
+            ]),
+        .executableTarget(name: "holdfast", dependencies: ["HoldfastAgent", arguments]),
+
+        .target(name: "HoldfastTestSupport", dependencies: ["HoldfastCore"], path: "Tests/Support"),
+        .target(
+            name: "HoldfastRepositoryTestSupport", dependencies: ["HoldfastCore", "HoldfastRepository"],
+            path: "Tests/RepositorySupport"),
         tests("HoldfastCore", ["CShims"]),
+        tests("HoldfastWire"),
+        tests("HoldfastWAL", ["CShims"]),
+        tests("HoldfastEngine", ["HoldfastWAL", "CShims"]),
+        tests("HoldfastArchive", ["CShims"]),
+        tests("HoldfastRepository", ["HoldfastArchive", "HoldfastRepositoryTestSupport"]),
+        tests(
+            "HoldfastBackup",
+            ["HoldfastRepository", "HoldfastArchive", "HoldfastWAL", "HoldfastRepositoryTestSupport"]),
+        tests("HoldfastCatalog", ["HoldfastSQL"]),
+        tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),
+        tests("HoldfastAgent", ["holdfast"]),
+
+        .target(name: "BenchmarkSupport", dependencies: ["HoldfastTestSupport"], path: "Benchmarks/Support"),
+        .systemLibrary(name: "CLMDB", path: "Benchmarks/CLMDB"),
+        benchmark(
+            "engine",
+            [
+                "BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore", "HoldfastEngine",
+                .target(name: "CLMDB", condition: .when(traits: ["LMDB"])),
+            ]),
+        benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
+        benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )
