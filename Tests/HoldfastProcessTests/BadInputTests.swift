@@ -1,0 +1,199 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import Testing
+
+/// Every refusal has the right exit status, says what, where, why and what next, and changes nothing on disk.
+@Suite("Bad input gets a clear error, and nothing is changed", .serialized)
+struct BadInputTests {
+    /// A cluster with a few records, one backup, and its WAL archived; nothing runs any more.
+    private func preparedCluster() throws -> TestCluster {
+        let cluster = try TestCluster()
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.expect(["load"], input: Data((0..<500).map { "key\($0)\tvalue\($0)\n" }.joined().utf8))
+        try cluster.expect(["backup"])
+        try cluster.expect(["load"], input: Data("late\t1\n".utf8))
+        try cluster.expect(["restorepoint", "here"])
+        try cluster.expect(["load"], input: Data("later\t1\n".utf8))
+        let end = try #require(try cluster.field("lsn", of: ["wal", "switch"]))
+        try waitUntil("the WAL is archived") {
+            try LSN(cluster.field("archived_lsn", of: ["status"]) ?? "") ?? .zero >= LSN(end)!
+        }
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+        return cluster
+    }
+
+    /// Runs a command that must be refused, and leave everything below the cluster's root as it is.
+    private func refused(
+        _ cluster: TestCluster, _ arguments: [String], status: Int32, saying words: [String],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let before = TestCluster.fingerprint(cluster.root)
+        let result = try cluster.run(arguments)
+        #expect(result.status == status, "\(arguments): \(result.errors)", sourceLocation: sourceLocation)
+        for word in words {
+            #expect(
+                result.errors.contains(word), "\(arguments) does not say \"\(word)\": \(result.errors)",
+                sourceLocation: sourceLocation)
+        }
+        #expect(result.errors.contains("hint:"), "no way out: \(result.errors)", sourceLocation: sourceLocation)
+        #expect(result.output == "", "stdout holds nothing else", sourceLocation: sourceLocation)
+        let after = TestCluster.fingerprint(cluster.root)
+        let ignored: (String) -> Bool = { $0.hasPrefix("state") || $0.contains("/locks") }
+        #expect(
+            before.filter { !ignored($0.key) } == after.filter { !ignored($0.key) },
+            "changed: \(Set(before.keys).symmetricDifference(after.keys).sorted())", sourceLocation: sourceLocation)
+    }
+
+    @Test("data directories: missing, not ours, of a newer format, in use")
+    func dataDirectories() throws {
+        let cluster = try preparedCluster()
+        try refused(cluster, ["control", "--data", cluster.root + "/nowhere"], status: 65, saying: ["nowhere"])
+        try FileManager.default.createDirectory(atPath: cluster.root + "/foreign", withIntermediateDirectories: true)
+        try Data("x".utf8).write(to: URL(filePath: cluster.root + "/foreign/file"))
+        for command in ["serve", "control", "check", "dump"] {
+            try refused(cluster, [command, "--data", cluster.root + "/foreign"], status: 65, saying: ["foreign"])
+        }
+        try refused(cluster, ["init", "--data", cluster.root + "/foreign"], status: 73, saying: ["foreign", "empty"])
+        try refused(cluster, ["init", "--data", cluster.data], status: 73, saying: [cluster.data])
+        try cluster.startLeader()
+        let second = try cluster.run([
+            "serve", "--data", cluster.data, "--socket", cluster.root + "/other.sock", "--listen", "127.0.0.1:0",
+        ])
+        #expect(second.status == 75, "\(second.errors)")
+        #expect(second.errors.contains("another process"))
+        let check = try cluster.run(["restore", "--data", cluster.data])
+        #expect(check.status == 75 || check.status == 73, "\(check.errors)")
+    }
+
+    @Test("D6: restores: not empty, unknown backup, targets out of reach, a timeline that is not there")
+    func restores() throws {
+        let cluster = try preparedCluster()
+        let fresh = cluster.root + "/new"
+        try FileManager.default.createDirectory(atPath: cluster.root + "/full", withIntermediateDirectories: true)
+        try Data("x".utf8).write(to: URL(filePath: cluster.root + "/full/file"))
+        try refused(cluster, ["restore", "--data", cluster.root + "/full"], status: 73, saying: ["not empty", "file"])
+        try refused(cluster, ["restore", "--data", cluster.data], status: 73, saying: [cluster.data])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--backup", "20200101T000000Z-full"], status: 65,
+            saying: ["20200101T000000Z-full"])
+        try refused(cluster, ["restore", "--data", fresh, "--backup", "../../etc"], status: 65, saying: ["../../etc"])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-time", "2020-01-01T00:00:00Z"], status: 65,
+            saying: ["before the first backup", "2020-01-01"])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-lsn", "0/1000040"], status: 65, saying: ["0/1000040"])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-lsn", "FF/0"], status: 65, saying: ["FF/0", "end"])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-transaction", "999999"], status: 65, saying: ["999999"])
+        try refused(cluster, ["restore", "--data", fresh, "--target-name", "nobody"], status: 65, saying: ["nobody"])
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-time", "2199-01-01T00:00:00Z"], status: 65, saying: ["2199"]
+        )
+        try refused(cluster, ["restore", "--data", fresh, "--target-timeline", "9"], status: 65, saying: ["00000009"])
+        let conflicting = try cluster.run(["restore", "--data", fresh, "--target-immediate", "--target-name", "here"])
+        #expect(conflicting.status == 64, "\(conflicting.errors)")
+        let noZone = try cluster.run(["restore", "--data", fresh, "--target-time", "2026-01-01T00:00:00"])
+        #expect(noZone.status == 64, "\(noZone.errors)")
+        #expect(!FileManager.default.fileExists(atPath: fresh + "/control"))
+    }
+
+    @Test("D4: WAL segments missing in the middle, truncated, flipped, exchanged")
+    func damagedSegments() throws {
+        let cluster = try preparedCluster()
+        let directory = cluster.repository + "/main/wal/00000001"
+        let segments = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".zst") }
+            .sorted()
+        try #require(segments.count >= 3)
+        let fresh = cluster.root + "/new"
+        for (index, segment) in segments.enumerated() {
+            let path = directory + "/" + segment
+            let saved = try #require(FileManager.default.contents(atPath: path))
+            var variants: [Data] = [Data(), saved.prefix(saved.count / 2)]
+            var flipped = saved
+            flipped[flipped.count / 2] ^= 0x10
+            variants.append(flipped)
+            let neighbour = directory + "/" + segments[index == 0 ? 1 : index - 1]
+            variants.append(try #require(FileManager.default.contents(atPath: neighbour)))
+            for variant in variants {
+                try variant.write(to: URL(filePath: path))
+                // The restore plans without reading segments; what replays them refuses.
+                let restore = try cluster.run(["restore", "--data", fresh])
+                if restore.status == 0 {
+                    let serve = try cluster.run(["serve", "--data", fresh])
+                    let backupStart = try #require(try cluster.json(["info"])["clusters"] as? [[String: Any]])
+                    let first =
+                        ((backupStart[0]["backups"] as? [[String: Any]])?[0]["wal"] as? [String: Any])?["first"]
+                        as? String
+                    if segment.prefix(24) >= (first ?? "") {
+                        #expect(serve.status == 65, "\(segment): \(serve.errors)")
+                        #expect(serve.errors.contains(String(segment.prefix(24))), "\(serve.errors)")
+                    }
+                } else {
+                    #expect(restore.status == 65, "\(restore.errors)")
+                }
+                try? FileManager.default.removeItem(atPath: fresh)
+            }
+            try saved.write(to: URL(filePath: path))
+        }
+        // Missing in the middle.
+        let middle = directory + "/" + segments[segments.count - 2]
+        try FileManager.default.moveItem(atPath: middle, toPath: cluster.root + "/aside")
+        try refused(
+            cluster, ["restore", "--data", fresh, "--target-name", "here"], status: 65,
+            saying: [String(segments[segments.count - 2].prefix(24)), "missing"])
+    }
+
+    @Test("archives, tables, manifest and marker: truncated or flipped at many places")
+    func damagedBackup() throws {
+        let cluster = try preparedCluster()
+        let backups = cluster.repository + "/main/backups"
+        let id = try #require(try FileManager.default.contentsOfDirectory(atPath: backups).first)
+        let fresh = cluster.root + "/new"
+        for name in try FileManager.default.contentsOfDirectory(atPath: backups + "/" + id)
+        where !name.hasPrefix("started") {
+            let path = backups + "/\(id)/\(name)"
+            let saved = try #require(FileManager.default.contents(atPath: path))
+            for place in [0, saved.count / 3, saved.count / 2, saved.count - 1] {
+                for cut in [true, false] {
+                    var bytes = saved
+                    if cut { bytes = saved.prefix(place) } else { bytes[place] ^= 0x01 }
+                    try bytes.write(to: URL(filePath: path))
+                    let result = try cluster.run(["restore", "--data", fresh, "--target-immediate"])
+                    #expect(
+                        result.status == 65,
+                        "\(name) \(cut ? "cut" : "flipped") at \(place): \(result.status) \(result.errors)")
+                    #expect(result.errors.contains("hint:"), "\(result.errors)")
+                    if FileManager.default.fileExists(atPath: fresh + "/control") {
+                        let serve = try cluster.run(["serve", "--data", fresh])
+                        #expect(serve.status != 0 && serve.errors.contains("restore"), "\(serve.errors)")
+                    }
+                    try? FileManager.default.removeItem(atPath: fresh)
+                }
+            }
+            try saved.write(to: URL(filePath: path))
+        }
+        try cluster.expect(["restore", "--data", fresh, "--target-immediate"])
+    }
+
+    @Test("configuration: unknown key, another cluster's repository, a wrong catalog address")
+    func configuration() throws {
+        let cluster = try preparedCluster()
+        let saved = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
+        try (saved + "archiv: {timeout: 1s}\n").write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
+        try refused(cluster, ["info"], status: 78, saying: ["archiv", "line", "holdfast.yaml"])
+        try saved.write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
+
+        let other = try TestCluster()
+        let mixed = try String(contentsOfFile: other.configuration, encoding: .utf8).replacing(
+            other.repository, with: cluster.repository)
+        try mixed.write(toFile: other.configuration, atomically: true, encoding: .utf8)
+        try other.startLeader()
+        let backup = try other.run(["backup"])
+        #expect(backup.status == 65, "\(backup.errors)")
+        #expect(backup.errors.contains("cluster") || backup.errors.contains("system identifier"), "\(backup.errors)")
+    }
+}
