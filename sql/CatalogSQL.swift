@@ -5,6 +5,12 @@ package enum CatalogSQL {
         package let version: Int
         package let name: String
         package let text: String
+
+        package init(version: Int, name: String, text: String) {
+            self.version = version
+            self.name = name
+            self.text = text
+        }
     }
 
     /// In order, without gaps, from 1.

@@ -26,7 +26,7 @@ BEGIN
         END;
     END IF;
 
-    IF to_regnamespace('holdfast') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'holdfast') THEN
         IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'holdfast_owner')
             AND pg_has_role(current_user, 'holdfast_owner', 'MEMBER')
         THEN

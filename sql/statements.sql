@@ -30,7 +30,9 @@ SELECT pg_advisory_xact_lock(1212961350, 0)
 SELECT pg_advisory_xact_lock(1212961351, hashtext($1))
 
 -- name: has_schema
-SELECT to_regclass('holdfast.schema_migration') IS NOT NULL
+-- Not to_regclass: its cache may still say "no" right after the wait for another migrator's lock.
+SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = 'holdfast' AND relname = 'schema_migration')
 
 -- name: schema_version
 SELECT coalesce(max(version), 0) FROM holdfast.schema_migration

@@ -81,7 +81,8 @@ package final class Catalog: Sendable {
                 report.rebuilt.append(try rebuild(cluster, delivery, outbox))
             } catch {
                 if error.isAboutConnection { throw error }
-                log.warning("a cluster stays to be read whole", metadata: ["cluster": "\(cluster)", "error": "\(error)"])
+                log.warning(
+                    "a cluster stays to be read whole", metadata: ["cluster": "\(cluster)", "error": "\(error)"])
                 report.failures.append((Outbox.flagName(cluster), error))
             }
         }

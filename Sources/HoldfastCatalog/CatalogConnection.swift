@@ -161,7 +161,8 @@ package final class CatalogConnection {
         case "55P03": return .locked(place, doing: name)
         case "57014": return .timedOut(place, doing: name, milliseconds: settings.statementTimeoutMilliseconds)
         case "25006":
-            return .unsuitable(place, why: why, next: "point catalog.uri at the leader: target_session_attrs=read-write")
+            return .unsuitable(
+                place, why: why, next: "point catalog.uri at the leader: target_session_attrs=read-write")
         case _ where sqlState.hasPrefix("08") || sqlState.hasPrefix("57P") || sqlState.hasPrefix("53"):
             isBroken = isBroken || PQstatus(connection) == CONNECTION_BAD
             return .unreachable(place, why: why)

@@ -50,7 +50,8 @@ package enum CatalogError: DiagnosableError, Equatable {
         case .settings(let why):
             Diagnosis(
                 "the catalog's address cannot be used", at: "catalog.uri", why: why,
-                next: "write it as postgresql://USER@HOST:PORT/DATABASE, see PostgreSQL's chapter on connection strings",
+                next:
+                    "write it as postgresql://USER@HOST:PORT/DATABASE, see PostgreSQL's chapter on connection strings",
                 status: .configuration)
         case .passwordFile(let path, let why):
             Diagnosis(

@@ -67,7 +67,8 @@ extension Delivery {
     /// Makes the catalog's rows of a cluster those of the repository, in one transaction with its `event` row.
     /// Restores, events and nodes, which the repository does not know, stay.
     func rebuild(_ cluster: String, at time: CatalogTime) throws(CatalogError) -> RebuildReport {
-        let fact = try Fact(kind: .cluster, cluster: cluster, object: cluster, occurredAt: time, detail: ["why": "rebuild"])
+        let fact = try Fact(
+            kind: .cluster, cluster: cluster, object: cluster, occurredAt: time, detail: ["why": "rebuild"])
         let report = try connection.transaction { () throws(CatalogError) in
             try connection.run("lock_cluster", [cluster])
             try reach(.locked)

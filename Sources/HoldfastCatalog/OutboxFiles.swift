@@ -83,7 +83,9 @@ struct OutboxFiles: ~Copyable {
         while true {
             errno = 0
             guard let entry = readdir(stream) else { break }
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
             if name != ".", name != ".." { found.append(name) }
         }
         guard errno == 0 else { throw failed("readdir", "") }
@@ -136,7 +138,9 @@ struct OutboxFiles: ~Copyable {
         var bytes = [UInt8](repeating: 0, count: Fact.maximumBytes + 1)
         var count = 0
         while count < bytes.count {
-            let got = bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress! + count, $0.count - count, off_t(count)) }
+            let got = bytes.withUnsafeMutableBytes {
+                pread(descriptor, $0.baseAddress! + count, $0.count - count, off_t(count))
+            }
             if got == 0 { break }
             if got < 0, errno == EINTR { continue }
             guard got > 0 else { throw failed("read", name) }
@@ -182,7 +186,9 @@ struct OutboxFiles: ~Copyable {
         let bytes = [UInt8](data)
         var count = 0
         while count < bytes.count {
-            let put = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + count, $0.count - count, off_t(count)) }
+            let put = bytes.withUnsafeBytes {
+                pwrite(descriptor, $0.baseAddress! + count, $0.count - count, off_t(count))
+            }
             if put < 0, errno == EINTR { continue }
             guard put > 0 else { throw failed("write", name) }
             count += put

@@ -82,10 +82,12 @@ public final class PostgresServer: Sendable {
 
     /// Ends the server that this object started, sessions and all, and waits until it is gone.
     public func stop() {
-        guard let pid = postmaster.withLock({ state -> pid_t? in
-            defer { state = nil }
-            return state
-        }) else { return }
+        guard
+            let pid = postmaster.withLock({ state -> pid_t? in
+                defer { state = nil }
+                return state
+            })
+        else { return }
         // SIGINT: PostgreSQL's fast shutdown.
         kill(pid, SIGINT)
         for _ in 0..<1000 where kill(pid, 0) == 0 { usleep(10_000) }
@@ -161,7 +163,7 @@ public final class PostgresServer: Sendable {
     }
 
     private static func freePort() throws -> UInt16 {
-        let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard socket >= 0 else { throw Failure(description: "no socket: \(errno)") }
         defer { close(socket) }
         var address = sockaddr_in()
@@ -177,27 +179,35 @@ public final class PostgresServer: Sendable {
         return UInt16(bigEndian: address.sin_port)
     }
 
+    /// Runs a command to its end. Not Foundation's `Process`: that takes a command for running as long as a server which
+    /// it has started keeps an inherited descriptor open.
     @discardableResult
     private static func run(_ command: [String], asOwner: Bool = true) throws -> String {
-        let process = Process()
-        let words = asOwner && geteuid() == 0 ? ["/usr/sbin/runuser", "-u", owner, "--"] + command : command
-        process.executableURL = URL(fileURLWithPath: words[0])
-        process.arguments = Array(words.dropFirst())
-        process.currentDirectoryURL = URL(fileURLWithPath: "/")
+        let asUser = asOwner && geteuid() == 0 ? ["/usr/sbin/runuser", "-u", owner, "--"] : []
+        let words = ["/usr/bin/env", "-C", "/"] + asUser + command
         let temporary = try TemporaryDirectory("holdfast-command")
-        // Files and not pipes: a server that is started keeps its output open for ever.
-        for name in ["/out", "/err"] { FileManager.default.createFile(atPath: temporary.path + name, contents: nil) }
-        process.standardOutput = FileHandle(forWritingAtPath: temporary.path + "/out")
-        process.standardError = FileHandle(forWritingAtPath: temporary.path + "/err")
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        let text: (String) -> String = {
-            (try? String(contentsOfFile: temporary.path + $0, encoding: .utf8)) ?? ""
+        let (out, err) = (temporary.path + "/out", temporary.path + "/err")
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, out, O_WRONLY | O_CREAT, 0o600)
+        posix_spawn_file_actions_addopen(&actions, 2, err, O_WRONLY | O_CREAT, 0o600)
+        let arguments = words.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        var child = pid_t()
+        let code = posix_spawn(&child, words[0], &actions, nil, arguments, environ)
+        guard code == 0 else {
+            throw Failure(description: "cannot run \(words[0]): \(String(cString: strerror(code)))")
         }
-        guard process.terminationStatus == 0 else {
-            throw Failure(description: "\(command[0]) ended with \(process.terminationStatus): \(text("/err"))")
+        var status: Int32 = 0
+        while waitpid(child, &status, 0) < 0 {
+            guard errno == EINTR else { throw Failure(description: "waitpid failed: \(errno)") }
         }
-        return text("/out")
+        guard status == 0 else {
+            let why = try String(contentsOfFile: err, encoding: .utf8)
+            throw Failure(description: "\(command[0]) ended with wait status \(status): \(why)")
+        }
+        return try String(contentsOfFile: out, encoding: .utf8)
     }
 }
