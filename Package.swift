@@ -110,7 +110,8 @@ let package = Package(
             ["HoldfastRepository", "HoldfastArchive", "HoldfastWAL", "HoldfastRepositoryTestSupport"]),
         tests("HoldfastCatalog", ["HoldfastSQL"]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),
-        tests("HoldfastAgent", ["holdfast"]),
+        tests("HoldfastAgent"),
+        .testTarget(name: "HoldfastProcessTests", dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport"]),
 
         .target(name: "BenchmarkSupport", dependencies: ["HoldfastTestSupport"], path: "Benchmarks/Support"),
         .systemLibrary(name: "CLMDB", path: "Benchmarks/CLMDB"),
@@ -122,6 +123,7 @@ let package = Package(
             ]),
         benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
+        benchmark("replay", ["BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore"]),
     ],
     swiftLanguageModes: [.v6]
 )
