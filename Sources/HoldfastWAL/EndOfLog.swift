@@ -39,8 +39,8 @@ package enum EndVerdict: Equatable, Sendable {
 /// place had been durable; otherwise acknowledged data is damaged, and the node must not start. It shows in
 /// the control file's known durable end, and in a record anywhere behind the place whose mark lies beyond it.
 package struct EndOfLog<D: Disk> {
-    private let disk: D
-    private let system: SystemIdentifier
+    let disk: D
+    let system: SystemIdentifier
 
     package init(disk: D, system: SystemIdentifier) {
         self.disk = disk

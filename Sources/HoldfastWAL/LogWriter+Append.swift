@@ -120,7 +120,7 @@ extension LogWriter {
     }
 
     /// Appends one record that fits in the current segment: room in memory is made by flushing what waits.
-    private func put(
+    func put(
         _ kind: RecordKind, _ flags: RecordFlags, bodyBytes: Int, zeros: Int = 0,
         _ write: (UnsafeMutableRawPointer) -> Void
     ) throws(WALError) -> LSN {

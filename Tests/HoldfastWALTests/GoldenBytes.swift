@@ -1,0 +1,4 @@
+let goldenHeader = ""
+let goldenRecords: [String] = []
+let goldenDumpLine = ""
+let goldenDumpJSON = ""
