@@ -67,7 +67,6 @@ package struct ArchiveReport: Sendable, Equatable {
     package var queuedSegments: Int
     package var queuedBytes: Int
     /// The segment that has waited longest.
-    /// The segment that has waited longest.
     package var oldestSegment: String?
     /// The end of the last segment known to be in the archive, as text; nil: none.
     package var archivedLSN: String?

@@ -51,7 +51,8 @@ extension CommandTable {
         if unsupported.contains(name.lowercased()) { return "ERR \(name.uppercased()) is not supported by Holdfast" }
         var shown = ""
         for index in 1..<max(1, arguments.count) where shown.utf8.count < 128 {
-            shown += "'" + String(decoding: arguments[index].prefix(128 - shown.utf8.count), as: UTF8.self) + "' "
+            let text = arguments[index].prefix(128 - shown.utf8.count).prefix { $0 != 0 }
+            shown += "'" + String(decoding: text, as: UTF8.self) + "' "
         }
         return "ERR unknown command '\(name)', with args beginning with: \(shown)"
     }

@@ -59,9 +59,9 @@ extension RecordCommands {
         case .flushdb:
             let word = arguments.count == 2 ? arguments.text(1).uppercased() : "SYNC"
             guard arguments.count <= 2, word == "SYNC" || word == "ASYNC" else { return out.error(Replies.syntax) }
+            try services.watchTable.noteClear(database) { try contains(editor, database, $0) }
             try editor.clear(database)
             session.changes += 1
-            services.watchTable.noteClear(database)
             out.ok()
         case .watch:
             for index in 1..<arguments.count {
@@ -152,6 +152,8 @@ extension RecordCommands {
         value.append(contentsOf: arguments[2])
         if !exists || !arguments[2].isEmpty {
             try value.withUnsafeBytes { try put(editor, arguments[1], $0, &session, services) }
+        } else {
+            services.watchTable.noteChange(session.database, arguments[1])
         }
         out.integer(value.count)
     }

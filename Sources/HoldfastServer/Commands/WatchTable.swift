@@ -52,11 +52,13 @@ final class WatchTable: Sendable {
         }
     }
 
-    /// All keys of a database are gone.
-    func noteClear(_ database: Int) {
+    /// All keys of a database are about to go: those that `exists` says are there.
+    func noteClear(_ database: Int, exists: (UnsafeRawBufferPointer) throws -> Bool) rethrows {
         guard count.load(ordering: .acquiring) > 0 else { return }
-        state.withLock { state in
-            for (key, tokens) in state.watchers where key.database == database { tokens.forEach { $0.markDirty() } }
+        // Reading may wait for the disk, and the loop needs the lock: so it is not held meanwhile.
+        let watched = state.withLock { state in state.watchers.filter { $0.key.database == database } }
+        for (key, tokens) in watched where try key.bytes.withUnsafeBytes({ try exists($0) }) {
+            tokens.forEach { $0.markDirty() }
         }
     }
 

@@ -190,12 +190,28 @@ final class ClientConnection: ChannelDuplexHandler {
             close()
             return true
         }
+        let mark = out.count
         guard let specification = CommandTable.shared.check(arguments, role, out) else {
             queued?.isBroken = true
+            if CommandTable.shared.find(arguments[0])?.command == .exec {
+                // An EXEC that is itself wrong ends the transaction, if there is one.
+                guard phase == .ready else {
+                    out.truncate(to: mark)
+                    return false
+                }
+                queued = nil
+                watchNothing()
+                out.truncate(to: mark)
+                out.error("EXECABORT Transaction discarded because of: " + Replies.arity("exec").dropFirst(4))
+            }
             return true
         }
         if queued != nil, !Self.endsQueue(specification.command) {
             enqueue(specification, UnsafeRawBufferPointer(rebasing: bytes[start..<parsed]))
+            return true
+        }
+        if queued != nil, specification.command == .watch {
+            out.error("ERR WATCH inside MULTI is not allowed")
             return true
         }
         // Large requests and those of many keys would hold up the loop.
