@@ -1,91 +1,264 @@
 import HoldfastCore
+import HoldfastWAL
+import Synchronization
 
-public final class Engine: Sendable {
-    /// Makes `disk`'s root, an empty or missing-content directory, the data directory of a new cluster.
-    /// Durable when it returns; a directory that was left half made is refused by `init(opening:)`, and
-    /// made anew by calling this again.
-    public static func initialize(
+/// A key-value store in one directory: named trees of byte keys and values, pages on the disk, a write-ahead log
+/// before them.
+///
+/// It promises: a transaction is whole or absent, after a crash too; a durable write that returned is there
+/// after any crash; readers see one moment and wait for no writer. It needs: a `Disk` whose `sync` tells the truth.
+///
+/// **Locks**, in the order in which they are taken: the transaction lock (from a transaction's beginning to its end), the
+/// checkpoint lock (a checkpoint at a time), the commit lock (whoever appends to the log; held by a commit from
+/// its image decisions until its pages are installed, so that a redo point lies between commits), then the
+/// cache's. No lock is held during a flush of the log.
+public final class Engine: @unchecked Sendable {
+    // Sendable: mutable state is atomic, or guarded by the lock named beside it, or set before `init` returns.
+    let options: EngineOptions
+    let log: any EngineLog
+    let cache: PageCache
+    let storage: any EngineStorage
+
+    let transactionLock = HandedLock()
+    /// Guarded by `transactionLock`.
+    let writes: WriteSet
+
+    let commitLock = Monitor()
+    /// Guarded by `commitLock`, all four.
+    let builder = CommitBuilder()
+    var lastTransaction: TransactionID
+    var lastCommitTime: Int64
+    /// The greatest redo point begun or replayed: a page at or below it is logged whole.
+    var greatestRedo: LSN
+
+    let checkpointLock = Monitor()
+    private let checkpointCount = Atomic<UInt64>(0)
+    /// Set by whoever waits for a running checkpoint: it goes on unpaced.
+    let isHurried = Atomic<Bool>(false)
+
+    private let installed: Atomic<UInt64>
+    private let published: Atomic<UInt64>
+    /// The end of the last commit at the last segment switch.
+    let switchedAt: Atomic<UInt64>
+    private let isClosed = Atomic<Bool>(false)
+    /// Why this engine may acknowledge nothing any more; set once.
+    let failure: FailureLatch
+    /// Why the last write was refused, until one succeeds.
+    let refusal = Mutex<String?>(nil)
+    /// What the background threads could not do at their last turn.
+    let preparing = Mutex<String?>(nil)
+    let checkpointing = Mutex<String?>(nil)
+    let backups = Mutex<[BackupToken: RunningBackup]>([:])
+    let background = Background()
+
+    /// Makes `disk`'s root the data directory of a new cluster: it must be empty, or hold what an unfinished call
+    /// of this left. Durable when it returns; what a crash leaves before is accepted by nothing but this.
+    /// - Throws: `notEmpty`, `disk` (`EWOULDBLOCK` when the directory is in use).
+    @discardableResult public static func initialize(
         _ disk: some Disk, options: InitializeOptions = InitializeOptions()
-    ) throws -> SystemIdentifier { unbuilt() }
+    ) throws -> SystemIdentifier {
+        try DirectoryMaker(disk: disk, options: options).make()
+    }
 
     /// Locks the directory, recovers, and is ready for reads and writes when it returns.
-    /// Throws `EngineError` (or `DiskError`, `WALError`), each a `DiagnosableError`.
-    public init(opening disk: some Disk, options: EngineOptions = EngineOptions()) throws { unbuilt() }
+    /// - Throws: `EngineError`: `notADataDirectory`, `damagedControl`, `newerFormat`, `restoreInProgress`, `log` for a
+    ///   damaged log, `recoveryFailed`, `disk` (`EWOULDBLOCK` when the directory is in use). Nothing stays locked.
+    public convenience init(opening disk: some Disk, options: EngineOptions = EngineOptions()) throws {
+        try self.init(recovered: CrashRecovery(disk: disk, options: options).run(), options: options)
+    }
 
-    /// Checkpoint, so that the next start has nothing to replay; then releases lock and files. Waits for the running
-    /// transaction. All other calls throw `EngineError.closed` afterwards.
-    public func close() throws { unbuilt() }
+    init(recovered: RecoveredEngine, options: EngineOptions) throws {
+        self.options = options
+        log = recovered.log
+        cache = recovered.cache
+        storage = recovered.storage
+        failure = recovered.failure
+        writes = WriteSet(recovered.cache)
+        lastTransaction = recovered.lastTransaction
+        lastCommitTime = recovered.lastCommitTime
+        greatestRedo = recovered.greatestRedo
+        installed = Atomic(recovered.end.rawValue)
+        published = Atomic(recovered.end.rawValue)
+        switchedAt = Atomic(recovered.end.rawValue)
+        cache.durability = self
+        cache.pruneHorizon.store(recovered.end.rawValue, ordering: .sequentiallyConsistent)
+        if options.runsBackgroundWork { background.start(self, replayedBytes: recovered.replayedBytes) }
+    }
 
-    // MARK: Reads (never wait for a writer)
+    deinit { background.stop() }
 
-    /// Runs `body` on the newest published state. Blocks only for pages that must come from the disk;
+    /// Takes a checkpoint, so that the next start has nothing to replay, and releases lock and files. Waits for the
+    /// running transaction. All other calls throw `closed` afterwards. When the checkpoint fails, its error is thrown and
+    /// the files are released all the same: nothing that was acknowledged is lost.
+    public func close() throws {
+        transactionLock.lock()
+        defer { transactionLock.unlock() }
+        guard !isClosed.load(ordering: .acquiring) else { return }
+        background.stop()
+        var failed: (any Error)?
+        do { try runCheckpoint(.atOnce, leaving: .stopped) } catch { failed = error }
+        isClosed.store(true, ordering: .sequentiallyConsistent)
+        release()
+        if let failed { throw failed }
+    }
+
+    /// Stops without writing anything, as a crash would; releases lock and files.
+    package func abandon() {
+        isClosed.store(true, ordering: .sequentiallyConsistent)
+        background.stop()
+        release()
+    }
+
+    private func release() {
+        cache.gate.close()
+        log.close()
+        cache.store.close()
+        storage.close()
+    }
+
+    func checkOpen() throws(EngineError) {
+        if isClosed.load(ordering: .acquiring) { throw .closed }
+    }
+
+    /// Whether anything may still be acknowledged.
+    func checkRunning() throws(EngineError) {
+        try checkOpen()
+        if let why = failure.reason { throw .stopped(why) }
+    }
+
+    // MARK: Reads
+
+    /// Runs `body` on the newest published state. Waits for nothing but pages that must come from the disk;
     /// with `onlyResident` such a page makes the read throw `EngineError.notResident` instead.
-    public func read<R>(onlyResident: Bool = false, _ body: (borrowing Snapshot) throws -> R) throws -> R { unbuilt() }
+    public func read<R>(onlyResident: Bool = false, _ body: (borrowing Snapshot) throws -> R) throws -> R {
+        let slot = cache.readers.claim()
+        defer { cache.readers.release(slot) }
+        let lsn = try announce(slot)
+        return try body(Snapshot(cache, slot, at: lsn, onlyResident: onlyResident))
+    }
 
     /// A state to be read from many times, by any thread, until it is closed.
-    public func makeSnapshot() throws -> SnapshotHandle { unbuilt() }
+    public func makeSnapshot() throws -> SnapshotHandle {
+        let slot = cache.readers.claim()
+        do {
+            return SnapshotHandle(cache, slot, at: try announce(slot))
+        } catch {
+            cache.readers.release(slot)
+            throw error
+        }
+    }
 
-    // MARK: Writes (one at a time)
+    /// Announces the newest published LSN. Whoever prunes has either seen the announcement, or has raised the horizon
+    /// before it looked: then this tries again with what was published since.
+    @inline(__always)
+    private func announce(_ slot: UnsafeMutablePointer<ReaderSlots.Slot>) throws(EngineError) -> LSN {
+        try checkOpen()
+        while true {
+            let lsn = published.load(ordering: .acquiring)
+            slot.pointee.lsn.store(lsn, ordering: .relaxed)
+            atomicMemoryFence(ordering: .sequentiallyConsistent)
+            if cache.pruneHorizon.load(ordering: .acquiring) <= lsn { return LSN(lsn) }
+        }
+    }
+
+    // MARK: Writes
 
     /// Runs `body` in a transaction and commits it; when `body` throws, nothing has happened.
     public func write<R>(_ durability: Durability = .durable, _ body: (Transaction) throws -> R) throws -> R {
-        unbuilt()
+        let transaction = try beginTransaction()
+        let result: R
+        do {
+            result = try body(transaction)
+        } catch {
+            transaction.rollback()
+            throw error
+        }
+        guard transaction.isOpen else { return result }
+        let staged = try transaction.stage()
+        switch durability {
+        case .durable: try flush(through: staged.end)
+        case .asynchronous: publish(through: installedLSN)
+        }
+        return result
     }
 
     /// Begins a transaction, waiting for the running one. End it with `stage` or `rollback`, on any thread.
-    public func beginTransaction() throws -> Transaction { unbuilt() }
+    public func beginTransaction() throws -> Transaction {
+        try checkRunning()
+        transactionLock.lock()
+        return try begin()
+    }
 
     /// Begins a transaction; `nil` when another is running.
-    public func tryBeginTransaction() throws -> Transaction? { unbuilt() }
+    public func tryBeginTransaction() throws -> Transaction? {
+        try checkRunning()
+        return transactionLock.tryLock() ? try begin() : nil
+    }
+
+    private func begin() throws -> Transaction {
+        do {
+            try checkRunning()
+            return try Transaction(self)
+        } catch {
+            transactionLock.unlock()
+            throw error
+        }
+    }
+
+    func transactionEnded() { transactionLock.unlock() }
 
     /// Returns when everything below `lsn` is durable and published. Many threads share a flush.
-    public func flush(through lsn: LSN) throws { unbuilt() }
-
-    /// What new snapshots see: the end of the last published commit.
-    public var publishedLSN: LSN { unbuilt() }
-    /// Every byte of the log below is on the disk.
-    public var durableLSN: LSN { unbuilt() }
-    /// The end of the log, durable or not.
-    public var appendedLSN: LSN { unbuilt() }
-
-    // MARK: Maintenance
-
-    /// Returns when a checkpoint that began after the call is complete. Not paced.
-    public func checkpoint() throws { unbuilt() }
-
-    /// Closes the current WAL segment and goes on in the next, if anything was logged in it.
-    /// - Returns: the end of the closed segment; durable.
-    @discardableResult public func switchWAL() throws -> LSN { unbuilt() }
-
-    /// The same, but only when something was committed since the last switch; else `nil`.
-    @discardableResult public func switchWALIfCommitted() throws -> LSN? { unbuilt() }
-
-    /// Logs a named restore point. `name` as `ObjectName` allows.
-    /// - Returns: its LSN, which is the record's end; durable.
-    public func restorePoint(_ name: String) throws -> LSN { unbuilt() }
-
-    public var status: EngineStatus { unbuilt() }
-
-    // MARK: Backup hooks
-
-    /// Starts a backup: returns when its checkpoint is complete and the segment with the redo point is
-    /// switched out. `fast` does not pace the checkpoint. Several may run at once.
-    public func beginBackup(label: String, fast: Bool) throws -> BackupStart { unbuilt() }
-
-    /// Ends a backup: logs its end and switches the segment; everything through `stopLSN` is durable.
-    public func endBackup(_ token: BackupToken) throws -> BackupStop { unbuilt() }
-
-    /// Forgets a backup. Unknown tokens are ignored.
-    public func abandonBackup(_ token: BackupToken) { unbuilt() }
-
-    /// The page files and how many bytes of each belong to the backup.
-    public func backupFiles(_ token: BackupToken) throws -> [BackupFile] { unbuilt() }
-
-    /// Reads pages as they are on the disk while none of them is being written. What lies behind the
-    /// end of the files is zero. `buffer` holds `count * 8192` bytes.
-    public func readPages(from page: PageNumber, count: Int, into buffer: UnsafeMutableRawBufferPointer) throws {
-        unbuilt()
+    public func flush(through lsn: LSN) throws {
+        try checkOpen()
+        do throws(WALError) {
+            try log.flush(through: lsn)
+        } catch { throw refusing(error) }
+        publish(through: min(installedLSN, log.durableLSN))
     }
+
+    /// Shows readers everything through `lsn`, whose pages are installed.
+    func publish(through lsn: LSN) {
+        var seen = published.load(ordering: .relaxed)
+        while seen < lsn.rawValue {
+            let (exchanged, original) = published.compareExchange(
+                expected: seen, desired: lsn.rawValue, ordering: .sequentiallyConsistent)
+            if exchanged {
+                cache.prune(published: lsn, mark: log.durableMark)
+                return
+            }
+            seen = original
+        }
+    }
+
+    var checkpointsTaken: UInt64 { checkpointCount.load(ordering: .relaxed) }
+    func countCheckpoint() { checkpointCount.wrappingAdd(1, ordering: .relaxed) }
+
+    func setInstalled(_ lsn: LSN) { installed.store(lsn.rawValue, ordering: .releasing) }
+    /// The end of the last commit whose pages are in the cache.
+    var installedLSN: LSN { LSN(installed.load(ordering: .acquiring)) }
+
+    /// What new snapshots see: everything committed below it.
+    public var publishedLSN: LSN { LSN(published.load(ordering: .acquiring)) }
+    /// Every byte of the log below is on the disk.
+    public var durableLSN: LSN { log.durableLSN }
+    /// The end of the log, durable or not.
+    public var appendedLSN: LSN { log.appendedLSN }
 }
 
-func unbuilt() -> Never { fatalError("not built yet") }
+/// Why an engine may acknowledge nothing any more: the first reason stays.
+final class FailureLatch: Sendable {
+    private let isSet = Atomic<Bool>(false)
+    private let text = Mutex<String?>(nil)
+
+    @inline(__always) var reason: String? { isSet.load(ordering: .acquiring) ? text.withLock { $0 } : nil }
+
+    /// - Returns: whether this is the first.
+    func set(_ why: String) -> Bool {
+        text.withLock { text in
+            if text != nil { return false }
+            text = why
+            isSet.store(true, ordering: .sequentiallyConsistent)
+            return true
+        }
+    }
+}

@@ -17,6 +17,35 @@ public enum EngineError: DiagnosableError {
     case snapshotTooOld
     /// The transaction's private pages exceed its budget, in bytes.
     case transactionTooLarge(limit: Int)
+    /// Every page of memory is in use by readers, versions and the transaction.
+    case memoryExhausted
+    /// No room for the log or for pages: writes are refused until there is. Nothing has happened.
+    case writesRefused(DiskError)
+    /// The log is damaged, cannot be read or may not be written: what, where, and the way out.
+    case log(Diagnosis)
+    /// A sync failed, or the log is unusable since: this engine acknowledges nothing any more.
+    case stopped(String)
+    case closed
+    /// No `control` here.
+    case notADataDirectory(String)
+    /// Something is here already; its name.
+    case notEmpty(String)
+    /// No slot of the control file is sound.
+    case damagedControl(String)
+    /// A file of a later format: name and version.
+    case newerFormat(String, UInt32)
+    /// A restore was not finished; the command that does it.
+    case restoreInProgress(String)
+    /// Replay found that this directory cannot be made whole, and why.
+    case recoveryFailed(LSN, String)
+    /// A label or restore point that `ObjectName` does not allow.
+    case invalidName(Diagnosis)
+    /// No such backup runs here (any more).
+    case unknownBackup
+    /// The configuration contradicts what the control file recorded.
+    case archivingRecorded
+    /// A recovery that needs an archive, and none was given.
+    case needsArchive(String)
 
     public var diagnosis: Diagnosis {
         switch self {
@@ -38,7 +67,8 @@ public enum EngineError: DiagnosableError {
                 "the value is too long", why: "\(bytes) bytes where at most \(Limits.valueBytes) are allowed",
                 next: "split the value over several keys", status: .dataError)
         case .pageSpaceFull:
-            Diagnosis("the page space is full", why: "it holds 2^32 pages", next: "delete records", status: .inputOutput)
+            Diagnosis(
+                "the page space is full", why: "it holds 2^32 pages", next: "delete records", status: .inputOutput)
         case .notResident:
             Diagnosis("a page is not in memory", status: .internalError)
         case .snapshotTooOld:
@@ -49,6 +79,58 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "the transaction is too large", why: "its changed pages exceed \(limit) bytes",
                 next: "split it, or raise server.transaction", status: .dataError)
+        case .memoryExhausted:
+            Diagnosis(
+                "no page of memory is free", why: "readers, versions and a transaction use all of it",
+                next: "try again, or raise server.cache", status: .tryAgain)
+        case .writesRefused(let error):
+            Diagnosis(
+                "writes are refused", at: printable(error.path, limit: 400), why: "\(error.operation): no space left",
+                next: "make room on this file system: writes resume by themselves", status: .inputOutput)
+        case .log(let diagnosis): diagnosis
+        case .stopped(let why):
+            Diagnosis(
+                "the engine has stopped", why: why,
+                next: "start it again: recovery finds everything that was acknowledged", status: .inputOutput)
+        case .closed: Diagnosis("the engine is closed", status: .unavailable)
+        case .notADataDirectory(let path):
+            Diagnosis(
+                "this is no Holdfast data directory", at: printable(path, limit: 400), why: "it has no file `control`",
+                next: "run holdfast init, or correct the path", status: .dataError)
+        case .notEmpty(let name):
+            Diagnosis(
+                "the directory is not empty", at: printable(name, limit: 400),
+                why: "it is not what an unfinished init left",
+                next: "choose an empty directory", status: .cannotCreate)
+        case .damagedControl(let why):
+            Diagnosis(
+                "the control file is damaged", at: ControlData.path, why: why,
+                next: "restore the cluster from a backup (holdfast restore)", status: .dataError)
+        case .newerFormat(let place, let version):
+            Diagnosis(
+                "a file is of a newer format", at: place, why: "its version is \(version)",
+                next: "use the version of holdfast that wrote it, or a later one", status: .dataError)
+        case .restoreInProgress(let command):
+            Diagnosis(
+                "a restore into this directory was not finished",
+                next: "finish it: \(printable(command, limit: 2048))", status: .dataError)
+        case .recoveryFailed(let lsn, let why):
+            Diagnosis(
+                "recovery cannot make this directory whole", at: "LSN \(lsn)", why: why,
+                next: "restore the cluster from a backup (holdfast restore)", status: .dataError)
+        case .invalidName(let diagnosis): diagnosis
+        case .unknownBackup:
+            Diagnosis("no such backup is running", next: "start the backup again", status: .tryAgain)
+        case .archivingRecorded:
+            Diagnosis(
+                "this cluster archives its log, and no repository is configured",
+                why: "segments would be lost that its backups need",
+                next: "configure repository:, or give --no-archive",
+                status: .configuration)
+        case .needsArchive(let why):
+            Diagnosis(
+                "recovery needs an archive", why: why, next: "configure repository: as it was for the restore",
+                status: .configuration)
         }
     }
 }

@@ -5,6 +5,7 @@ public struct EngineStatus: Sendable {
     public var role: NodeRole
     public var systemIdentifier: SystemIdentifier
     public var timeline: TimelineID
+    public var timelineToken: TimelineToken
     public var publishedLSN: LSN
     public var durableLSN: LSN
     public var appendedLSN: LSN
@@ -18,6 +19,8 @@ public struct EngineStatus: Sendable {
     public var checkpoints: UInt64
     /// Why writes are refused now; `nil` when they are accepted.
     public var writeRefusal: String?
+    /// What background work could not do and tries again, in an operator's words.
+    public var warnings: [String]
     public var cacheBytesUsed: Int
     public var cacheBytes: Int
     public var dirtyBytes: Int
@@ -30,8 +33,8 @@ public struct EngineStatus: Sendable {
     /// Segments that wait for the archiver.
     public var segmentsToArchive: Int
     public var runningBackups: Int
-    /// 8 KiB pages in the page space, free ones included.
-    public var pages: UInt32
+    /// 8 KiB pages that the page files have space for.
+    public var allocatedPages: UInt64
 }
 
 public enum NodeRole: String, Sendable {

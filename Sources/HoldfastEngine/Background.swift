@@ -1,0 +1,206 @@
+import Glibc
+import HoldfastCore
+import HoldfastWAL
+import Synchronization
+
+/// The engine's two threads. The *keeper* wakes every 50 ms: flushes and witnesses a log that has been idle for 100 ms,
+/// makes segments ahead, drops versions nobody needs, frees pages of cleared trees. The *checkpointer* takes
+/// checkpoints by their triggers, and writes pages out when the cache is full of dirty ones.
+///
+/// The threads hold the engine only while they work, so that one that was dropped without `close` goes away.
+final class Background: @unchecked Sendable {
+    // Sendable: all mutable state is guarded by `monitor` or atomic.
+    private let monitor = Monitor()
+    private var running = 0
+    private var isAwake = false
+    private let stopping = Atomic<Bool>(false)
+    private let reclaiming = Atomic<Bool>(true)
+
+    var isStopping: Bool { stopping.load(ordering: .acquiring) }
+
+    /// Work has come for the checkpointer.
+    func wake() {
+        monitor.lock()
+        isAwake = true
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    /// Pages of cleared trees wait to be freed.
+    func reclaim() { reclaiming.store(true, ordering: .releasing) }
+    var isReclaiming: Bool { reclaiming.load(ordering: .acquiring) }
+    func reclaimed() { reclaiming.store(false, ordering: .releasing) }
+
+    func start(_ engine: Engine, replayedBytes: Int) {
+        let keeper = Keeper(engine, self)
+        let checkpointer = Checkpointer(engine, self, isDue: replayedBytes > SegmentNumber.bytes)
+        monitor.lock()
+        running = 2
+        monitor.unlock()
+        startThread { [self] in
+            while waitFor(milliseconds: 50) { keeper.turn() }
+            ended()
+        }
+        startThread { [self] in
+            while waitFor(milliseconds: 100) { checkpointer.turn() }
+            ended()
+        }
+    }
+
+    /// Stops both threads. Waits for them, unless one of them is calling.
+    func stop() {
+        stopping.store(true, ordering: .sequentiallyConsistent)
+        monitor.lock()
+        monitor.broadcast()
+        let isOwnThread = Self.isBackgroundThread
+        while running > 0, !isOwnThread { monitor.wait() }
+        monitor.unlock()
+    }
+
+    private func ended() {
+        monitor.lock()
+        running -= 1
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    private func waitFor(milliseconds: Int) -> Bool {
+        monitor.lock()
+        if !isStopping, !isAwake { monitor.wait(milliseconds: milliseconds) }
+        isAwake = false
+        monitor.unlock()
+        return !isStopping
+    }
+
+    /// Marks the two threads, one of which may be the last to let go of an engine.
+    private static let marker: pthread_key_t = {
+        var key = pthread_key_t()
+        pthread_key_create(&key, nil)
+        return key
+    }()
+    private static var isBackgroundThread: Bool { pthread_getspecific(marker) != nil }
+
+    private func startThread(_ body: @escaping @Sendable () -> Void) {
+        let box = Unmanaged.passRetained(
+            ThreadBody {
+                Self.markThread()
+                body()
+            })
+        var thread = pthread_t()
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+        let code = pthread_create(
+            &thread, &attributes,
+            { argument in
+                let body = Unmanaged<ThreadBody>.fromOpaque(argument!).takeRetainedValue()
+                body.run()
+                return nil
+            }, box.toOpaque())
+        pthread_attr_destroy(&attributes)
+        if code != 0 {
+            box.release()
+            ended()
+        }
+    }
+
+    private static func markThread() { pthread_setspecific(marker, UnsafeRawPointer(bitPattern: 1)) }
+
+    private final class ThreadBody: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+}
+
+/// One turn after the other on its own thread.
+private final class Keeper: @unchecked Sendable {
+    // Used by the keeper thread only.
+    private weak var engine: Engine?
+    private unowned let background: Background
+    private var seen = LSN.zero
+    private var quietSince: Int64 = 0
+
+    init(_ engine: Engine, _ background: Background) {
+        self.engine = engine
+        self.background = background
+    }
+
+    func turn() {
+        guard let engine, engine.failure.reason == nil else { return }
+        // Want of space and the like: commits meet and report it, and the next turn tries again.
+        do {
+            try engine.log.prepareAhead()
+            engine.preparing.withLock { $0 = nil }
+        } catch { engine.preparing.withLock { $0 = error.description } }
+        let now = monotonicMicroseconds()
+        if engine.log.appendedLSN != seen {
+            seen = engine.log.appendedLSN
+            quietSince = now
+        } else if now - quietSince >= 100_000, engine.log.needsWitness || engine.log.durableLSN < seen {
+            do {
+                try engine.raiseMark(to: seen)
+                seen = engine.log.appendedLSN
+            } catch { engine.preparing.withLock { $0 = error.description } }
+        }
+        engine.cache.prune(published: engine.publishedLSN, mark: engine.log.durableMark)
+        reclaim(engine)
+    }
+
+    /// Frees pages of cleared trees for some milliseconds, whenever no transaction runs.
+    private func reclaim(_ engine: Engine) {
+        let start = monotonicMicroseconds()
+        do {
+            while background.isReclaiming, !background.isStopping, monotonicMicroseconds() - start < 20_000 {
+                guard let transaction = try engine.tryBeginTransaction() else { return }
+                do {
+                    let isMore = try transaction.reclaimSome(pages: 256)
+                    // Before the commit: a clear that comes behind it asks again.
+                    if !isMore { background.reclaimed() }
+                    _ = try transaction.stage()
+                } catch {
+                    transaction.rollback()
+                    throw error
+                }
+                engine.publish(through: engine.installedLSN)
+            }
+        } catch { engine.preparing.withLock { $0 = "\(error)" } }
+    }
+}
+
+private final class Checkpointer: @unchecked Sendable {
+    // Used by the checkpointer thread only.
+    private weak var engine: Engine?
+    private unowned let background: Background
+    private var isDue: Bool
+    private var last = monotonicMicroseconds()
+
+    init(_ engine: Engine, _ background: Background, isDue: Bool) {
+        self.engine = engine
+        self.background = background
+        self.isDue = isDue
+    }
+
+    func turn() {
+        guard let engine, engine.failure.reason == nil else { return }
+        do {
+            while engine.cache.isCrowded, !background.isStopping {
+                if try engine.cache.writeOutSome(atMost: 1024) == 0 { break }
+            }
+            let logged = engine.log.appendedLSN - engine.storage.control.redo.lsn
+            let seconds = Int((monotonicMicroseconds() - last) / 1_000_000)
+            let byTime = seconds >= engine.options.checkpointSeconds && engine.hasCommitsSinceCheckpoint
+            if isDue || logged >= engine.options.checkpointWALBytes || byTime {
+                try engine.runCheckpoint(.spread, leaving: .running)
+                isDue = false
+                last = monotonicMicroseconds()
+            }
+            engine.checkpointing.withLock { $0 = nil }
+        } catch {
+            // Shown in the status; the next turn tries again.
+            engine.checkpointing.withLock { $0 = "\(error)" }
+            pause(milliseconds: 200)
+        }
+    }
+}
+
+func pause(milliseconds: Int) { usleep(UInt32(milliseconds) * 1000) }

@@ -1,0 +1,169 @@
+import HoldfastCore
+
+/// Writing pages to their files: for checkpoints, and to make room.
+extension PageCache {
+    /// Pages written with one request at most.
+    private static let runPages = 128
+
+    /// The pages whose files lack a commit at or below `lsn`, in order.
+    func dirtyPages(through lsn: LSN) -> [UInt32] {
+        lock.lock()
+        defer { lock.unlock() }
+        var pages: [UInt32] = []
+        var slot = 1
+        while slot < frames.count {
+            let frame = frames.frames + slot
+            if frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom != 0,
+                frame.pointee.dirtyFrom <= lsn.rawValue
+            {
+                pages.append(frame.pointee.page)
+            }
+            slot += 1
+        }
+        pages.sort()
+        return pages
+    }
+
+    /// Writes of each of `pages` (in order) the newest version at or below the durable mark: durable itself, and known
+    /// to be by a mark that is. Such a page is clean afterwards, or dirty from the first commit left out.
+    /// Not durable before the store's sync.
+    ///
+    /// The mark is asked for under the cache's lock: whoever prunes went by an earlier one, so the newest version at or
+    /// below it is there.
+    /// - Parameter paced: called with the bytes of each run that was written.
+    /// - Returns: pages written.
+    @discardableResult
+    func writeOut(_ pages: [UInt32], paced: (Int) -> Void = { _ in }) throws(EngineError) -> Int {
+        writeOutLock.lock()
+        defer { writeOutLock.unlock() }
+        let reader = readers.claim()
+        defer { readers.release(reader) }
+        let buffer = UnsafeMutableRawPointer.allocate(
+            byteCount: min(Self.runPages, max(pages.count, 1)) * Page.bytes, alignment: 4096)
+        defer { buffer.deallocate() }
+        var written = 0
+        var at = 0
+        while at < pages.count {
+            var count = 1
+            while at + count < pages.count, count < Self.runPages, pages[at + count] == pages[at] + UInt32(count),
+                pages[at + count] % PageNumber.pagesPerFile != 0
+            { count += 1 }
+            let run = try writeRun(pages[at], count, buffer, reader)
+            written += run
+            if run > 0 { paced(run * Page.bytes) }
+            at += count
+        }
+        return written
+    }
+
+    private func writeRun(
+        _ first: UInt32, _ count: Int, _ buffer: UnsafeMutableRawPointer,
+        _ reader: UnsafeMutablePointer<ReaderSlots.Slot>
+    ) throws(EngineError) -> Int {
+        let range = first..<first + UInt32(count)
+        gate.beginWrite(range)
+        defer { gate.endWrite(range) }
+        // The LSN of what is written of each page, 0: nothing.
+        var lsns = [UInt64](repeating: 0, count: count)
+        var slots = [UInt32](repeating: 0, count: count)
+        readers.enter(reader)
+        lock.lock()
+        let mark = durability!.durableMark
+        for index in 0..<count {
+            slots[index] = writable(PageNumber(first + UInt32(index)), mark)
+        }
+        lock.unlock()
+        // Copied outside the lock: the announced epoch keeps the memory. The CRC goes into the copy.
+        for index in 0..<count where slots[index] != 0 {
+            let copy = Page(buffer + index * Page.bytes)
+            copy.base.copyMemory(from: frames.address(slots[index]), byteCount: Page.bytes)
+            copy.stampChecksum()
+            lsns[index] = copy.lsn.rawValue
+        }
+        readers.leave(reader)
+        var at = 0
+        var written = 0
+        while at < count {
+            guard slots[at] != 0 else {
+                at += 1
+                continue
+            }
+            var end = at + 1
+            while end < count, slots[end] != 0 { end += 1 }
+            let bytes = UnsafeRawBufferPointer(start: buffer + at * Page.bytes, count: (end - at) * Page.bytes)
+            do throws(DiskError) {
+                try store.write(from: PageNumber(first + UInt32(at)), bytes)
+            } catch { throw .disk(error) }
+            lock.lock()
+            for index in at..<end { markWritten(PageNumber(first + UInt32(index)), lsns[index], mark) }
+            lock.unlock()
+            written += end - at
+            at = end
+        }
+        return written
+    }
+
+    /// Under `lock`: the slot of the version to write, 0 when the file lacks nothing at or below `mark`.
+    private func writable(_ page: PageNumber, _ mark: LSN) -> UInt32 {
+        var slot = table[page]
+        guard slot != 0 else { return 0 }
+        let from = frames.frames[Int(slot)].dirtyFrom
+        guard from != 0, from <= mark.rawValue else { return 0 }
+        while slot != 0, frames.lsn(slot) > mark.rawValue {
+            slot = frames.frames[Int(slot)].older.load(ordering: .relaxed)
+        }
+        return slot != 0 && frames.lsn(slot) >= from ? slot : 0
+    }
+
+    /// Under `lock`. A dirty page is never evicted, so it is still there.
+    private func markWritten(_ page: PageNumber, _ lsn: UInt64, _ mark: LSN) {
+        let newest = table[page]
+        let frame = frames.frames + Int(newest)
+        if frames.lsn(newest) == lsn {
+            if frame.pointee.dirtyFrom != 0 { dirtyCount -= 1 }
+            frame.pointee.dirtyFrom = 0
+        } else {
+            // What was written is the newest at or below the mark: what was left out lies beyond.
+            frame.pointee.dirtyFrom = mark.rawValue + 1
+        }
+    }
+
+    /// Writes some dirty pages, so that they can be evicted.
+    /// - Returns: how many.
+    func writeOutSome(atMost limit: Int = 256) throws(EngineError) -> Int {
+        var pages: [UInt32] = []
+        lock.lock()
+        if dirtyCount > 0 {
+            var slot = 1
+            while slot < frames.count, pages.count < limit {
+                let frame = frames.frames + slot
+                if frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom != 0,
+                    frame.pointee.pins == 0
+                {
+                    pages.append(frame.pointee.page)
+                }
+                slot += 1
+            }
+        }
+        lock.unlock()
+        guard !pages.isEmpty, let durability else { return 0 }
+        pages.sort()
+        let written = try writeOut(pages)
+        if written > 0 { return written }
+        try durability.raiseMark()
+        return try writeOut(pages)
+    }
+
+    /// Whether so much is dirty that little can be evicted.
+    var isCrowded: Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        return dirtyCount > cacheSlots / 4 * 3
+    }
+
+    var dirtyBytes: Int {
+        lock.lock()
+        defer { lock.unlock() }
+        return dirtyCount * Page.bytes
+    }
+}

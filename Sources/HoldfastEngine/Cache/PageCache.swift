@@ -1,0 +1,277 @@
+import Glibc
+import HoldfastCore
+import Synchronization
+
+/// Pages in memory, in as many versions as anyone needs.
+///
+/// **Readers** take no lock: page table → newest version → older ones, to the first at or below their LSN. Committed
+/// bytes never change in place, and memory that was unlinked is reused only when every operation that ran then
+/// has ended (`ReaderSlots`).
+///
+/// **Everything else** (`lock`): installing a commit, loading, evicting, pruning, choosing what a checkpoint
+/// writes. Lock order: the engine's commit lock, the write-out lock, this lock, the gate.
+///
+/// What is evicted: newest versions that are in their file and have no older version in memory. So a page on disk that
+/// is newer than a snapshot, with nothing older in memory, means that the version it needs is gone: `snapshotTooOld`.
+final class PageCache: @unchecked Sendable {
+    // Sendable: mutable state is guarded by `lock`, or atomic, or as its type says.
+    let frames: Frames
+    let table: PageTable
+    let readers = ReaderSlots()
+    let store: any PageStore
+    let gate = PageGate()
+    let lock = Monitor()
+    /// One thread at a time writes pages to their files.
+    let writeOutLock = Monitor()
+
+    let cacheSlots: Int
+    let versionSlots: Int
+    let transactionSlots: Int
+
+    // MARK: Guarded by `lock`
+    private var freeSlots: [UInt32] = []
+    /// Slots never used yet: from here to the end.
+    private var untouched: UInt32 = 1
+    /// In the order of their epochs.
+    private var retired = RetiredQueue()
+    private var hand: UInt32 = 1
+    var newestCount = 0
+    var dirtyCount = 0
+    var versions = VersionKeeper()
+
+    let misses = Atomic<UInt64>(0)
+    /// New snapshots are at or above this: what pruning has assumed.
+    let pruneHorizon = Atomic<UInt64>(0)
+    /// Says how far pages may be written. Set before the cache is used, and by recovery when it hands over.
+    weak var durability: (any DurabilitySource)?
+
+    init(store: any PageStore, options: EngineOptions) throws(EngineError) {
+        self.store = store
+        cacheSlots = max(options.cacheBytes / Page.bytes, 64)
+        versionSlots = max(options.versionBytes / Page.bytes, 16)
+        transactionSlots = max(options.transactionBytes / Page.bytes, 16)
+        // Some more for pages in flight: loads, and what waits for an epoch to end.
+        let count = cacheSlots + versionSlots + transactionSlots + 1024 + 1
+        guard count < Int(Int32.max) else { throw .memoryExhausted }
+        frames = try Frames(count: count)
+        table = PageTable()
+    }
+
+    deinit {
+        table.free()
+        frames.free()
+    }
+
+    // MARK: Reading
+
+    /// The way of a page that is not the newest version at or below `lsn` in memory at once.
+    func slowPage(
+        _ page: PageNumber, at lsn: UInt64, onlyResident: Bool
+    ) throws(EngineError) -> UnsafeRawPointer {
+        var slot = table[page]
+        if slot == 0 {
+            if onlyResident { throw .notResident }
+            slot = try load(page)
+        }
+        while slot != 0 {
+            if frames.lsn(slot) <= lsn {
+                frames.touch(slot)
+                return UnsafeRawPointer(frames.address(slot))
+            }
+            slot = frames.frames[Int(slot)].older.load(ordering: .acquiring)
+        }
+        throw .snapshotTooOld
+    }
+
+    /// The slot of a page's newest version, from the disk if need be. The caller is inside an operation.
+    func newest(_ page: PageNumber) throws(EngineError) -> UInt32 {
+        let slot = table[page]
+        if slot != 0 {
+            frames.touch(slot)
+            return slot
+        }
+        return try load(page)
+    }
+
+    /// Loads a page that the table does not have.
+    private func load(_ page: PageNumber) throws(EngineError) -> UInt32 {
+        while true {
+            var resident: UInt32 = 0
+            let isMine = try gate.beginLoad(page) {
+                resident = table[page]
+                return resident == 0
+            }
+            guard isMine else { return resident }
+            defer { gate.endLoad(page) }
+            misses.wrappingAdd(1, ordering: .relaxed)
+            let slot = try takeSlot()
+            do throws(EngineError) {
+                try readPage(page, into: frames.address(slot))
+            } catch {
+                giveBack(slot)
+                throw error
+            }
+            lock.lock()
+            defer { lock.unlock() }
+            let meanwhile = table[page]
+            if meanwhile != 0 {
+                // A commit created it anew; what was read is a version that nobody can reach through the new one.
+                freeSlot(slot)
+                return meanwhile
+            }
+            installNewest(slot, for: page)
+            return slot
+        }
+    }
+
+    /// Reads and verifies; a page of zeros is damage here, since something refers to it.
+    func readPage(_ page: PageNumber, into buffer: UnsafeMutableRawPointer) throws(EngineError) {
+        do throws(DiskError) {
+            try store.read(from: page, count: 1, into: buffer)
+        } catch { throw .disk(error) }
+        let view = Page(buffer)
+        if let fault = view.fault(expected: page) { throw .damagedPage(page, fault.description) }
+        if view.kind == nil { throw .damagedPage(page, PageFault.neverWritten.description) }
+    }
+
+    /// Under `lock`: the page's first version in memory.
+    func installNewest(_ slot: UInt32, for page: PageNumber) {
+        let frame = frames.frames + Int(slot)
+        frame.pointee.page = page.rawValue
+        frame.pointee.state = FrameState.newest.rawValue
+        frame.pointee.newer = 0
+        frame.pointee.dirtyFrom = 0
+        frame.pointee.pins = 0
+        frame.pointee.older.store(0, ordering: .relaxed)
+        frames.touch(slot)
+        table.store(slot, for: page)
+        newestCount += 1
+    }
+
+    // MARK: Slots
+
+    /// A slot of the caller's own, its bytes undefined. May evict, write pages out, or wait for readers.
+    func takeSlot() throws(EngineError) -> UInt32 {
+        var attempts = 0
+        while true {
+            lock.lock()
+            if newestCount > cacheSlots, newestCount - dirtyCount > cacheSlots / 16 { evict(32) }
+            if let slot = popFree() {
+                lock.unlock()
+                return slot
+            }
+            evict(64)
+            reclaim()
+            let slot = popFree()
+            lock.unlock()
+            if let slot { return slot }
+            attempts += 1
+            // What is left is dirty, or waits for operations to end.
+            if try writeOutSome() == 0 {
+                if attempts > 20_000 { throw .memoryExhausted }
+                if attempts < 100 { sched_yield() } else { usleep(50) }
+            }
+        }
+    }
+
+    /// Under `lock`.
+    private func popFree() -> UInt32? {
+        if freeSlots.isEmpty, retired.count > 0 { reclaim() }
+        if let slot = freeSlots.popLast() {
+            frames.frames[Int(slot)].state = FrameState.own.rawValue
+            return slot
+        }
+        guard Int(untouched) < frames.count else { return nil }
+        defer { untouched += 1 }
+        frames.frames[Int(untouched)].state = FrameState.own.rawValue
+        return untouched
+    }
+
+    /// Under `lock`: a slot that nobody else ever saw.
+    func freeSlot(_ slot: UInt32) {
+        frames.frames[Int(slot)].state = FrameState.free.rawValue
+        freeSlots.append(slot)
+    }
+
+    /// A slot that nobody else ever saw.
+    func giveBack(_ slot: UInt32) {
+        lock.lock()
+        freeSlot(slot)
+        lock.unlock()
+    }
+
+    /// Under `lock`: slots that were unlinked just now and that readers may still look at.
+    func retire(_ slots: [UInt32]) {
+        guard !slots.isEmpty else { return }
+        // Whoever announces a later epoch has seen the unlinking.
+        let epoch = readers.epoch.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue
+        for slot in slots {
+            frames.frames[Int(slot)].state = FrameState.retired.rawValue
+            retired.append(slot, epoch)
+        }
+    }
+
+    /// Under `lock`: what no operation can look at any more becomes free.
+    private func reclaim() {
+        let lowest = readers.lowestEpoch()
+        while let slot = retired.popFirst(below: lowest) { freeSlot(slot) }
+    }
+
+    /// Under `lock`: unlinks up to `wanted` pages that nobody used lately.
+    private func evict(_ wanted: Int) {
+        var victims: [UInt32] = []
+        var steps = 2 * Int(untouched)
+        while victims.count < wanted, steps > 0 {
+            steps -= 1
+            hand = hand + 1 < untouched ? hand + 1 : 1
+            guard hand < untouched else { break }
+            let frame = frames.frames + Int(hand)
+            guard frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom == 0,
+                frame.pointee.pins == 0, frame.pointee.older.load(ordering: .relaxed) == 0
+            else { continue }
+            if frames.referenced[Int(hand)].load(ordering: .relaxed) != 0 {
+                frames.referenced[Int(hand)].store(0, ordering: .relaxed)
+                continue
+            }
+            table.store(0, for: PageNumber(frame.pointee.page))
+            newestCount -= 1
+            victims.append(hand)
+        }
+        retire(victims)
+    }
+
+    var usedCacheBytes: Int {
+        lock.lock()
+        defer { lock.unlock() }
+        return newestCount * Page.bytes
+    }
+}
+
+/// Slots that wait for epochs to end, first in, first out.
+struct RetiredQueue {
+    private var entries: [(slot: UInt32, epoch: UInt64)] = []
+    private var first = 0
+    var count: Int { entries.count - first }
+
+    mutating func append(_ slot: UInt32, _ epoch: UInt64) { entries.append((slot, epoch)) }
+
+    mutating func popFirst(below epoch: UInt64) -> UInt32? {
+        guard first < entries.count, entries[first].epoch < epoch else { return nil }
+        defer {
+            first += 1
+            if first == entries.count || first > 4096 && first * 2 > entries.count {
+                entries.removeSubrange(0..<first)
+                first = 0
+            }
+        }
+        return entries[first].slot
+    }
+}
+
+/// The log, as far as the writing of pages depends on it.
+protocol DurabilitySource: AnyObject, Sendable {
+    /// Durable, and known to be by a record that is durable itself: page versions at or below it may be written.
+    var durableMark: LSN { get }
+    /// Makes everything appended so far fall below the mark.
+    func raiseMark() throws(EngineError)
+}

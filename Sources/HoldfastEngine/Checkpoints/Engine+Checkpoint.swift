@@ -1,0 +1,135 @@
+import HoldfastCore
+import HoldfastWAL
+import Synchronization
+
+extension Engine {
+    /// How a checkpoint spreads its writes.
+    enum Pace {
+        case atOnce
+        /// Over half the time, or half the log, until the next is due.
+        case spread
+    }
+
+    struct CompletedCheckpoint {
+        var redo: LSN
+        var record: AppendedRecord
+    }
+
+    /// Returns when a checkpoint that began after the call is complete. Not paced.
+    public func checkpoint() throws {
+        isHurried.store(true, ordering: .releasing)
+        try runCheckpoint(.atOnce, leaving: .running)
+    }
+
+    /// Takes a checkpoint. The crash argument, step by step: until the control slot is durable, replay begins at the
+    /// older redo point, and the log is kept from there; what the steps before it wrote replay overwrites.
+    ///
+    /// 1. The redo point, under the commit lock: every commit below it is installed, every one behind it sees it
+    ///    and logs images.
+    /// 2. The log is made durable through it, and that is witnessed: pages up to there may be written.
+    /// 3. Every page that lacks a commit below the redo point is written.
+    /// 4. The page files are synced.
+    /// 5. The checkpoint's record, durable and witnessed; then the older control slot.
+    /// 6. Log below both slots' redo points is recycled.
+    @discardableResult
+    func runCheckpoint(_ pace: Pace, leaving state: ControlData.State) throws -> CompletedCheckpoint {
+        checkpointLock.lock()
+        defer { checkpointLock.unlock() }
+        try checkRunning()
+        isHurried.store(false, ordering: .releasing)
+        commitLock.lock()
+        let redo = log.takeRedoPoint()
+        greatestRedo = max(greatestRedo, redo)
+        let last = lastTransaction
+        commitLock.unlock()
+
+        try raiseMark(to: redo)
+        guard let chain = log.chain(at: redo) else { preconditionFailure("no chain value at redo point \(redo)") }
+        let pages = cache.dirtyPages(through: redo)
+        var pacer = Pacer(self, total: pages.count * Page.bytes, pace: pace, redo: redo)
+        try cache.writeOut(pages) { pacer.wrote($0) }
+        precondition(cache.dirtyPages(through: redo).isEmpty, "a checkpoint left pages behind")
+        do throws(DiskError) {
+            try cache.store.sync()
+        } catch { throw stopForGood(error) }
+
+        let record = try appendDurably(
+            .checkpoint(
+                redo: redo, redoTimeline: storage.control.timeline, lastTransaction: last, time: options.now()))
+        try raiseMark(to: record.end)
+        var control = storage.control
+        control.state = state
+        control.checkpointLSN = record.start
+        control.redo = .init(timeline: control.timeline, lsn: redo)
+        control.redoChain = chain
+        control.knownDurableEnd = log.durableLSN
+        commitLock.lock()
+        control.lastTransaction = lastTransaction
+        control.lastCommitTime = lastCommitTime
+        control.greatestRedo = greatestRedo
+        commitLock.unlock()
+        control.checkpointTime = record.time
+        try writeControl(control)
+        countCheckpoint()
+        try recycle()
+        return CompletedCheckpoint(redo: redo, record: record)
+    }
+
+    /// Under the checkpoint lock.
+    func writeControl(_ data: ControlData) throws(EngineError) {
+        do throws(DiskError) {
+            try storage.writeControl(data)
+        } catch {
+            // A write that failed has harmed the older slot only; a sync that failed may have lied about either.
+            throw error.isFailedSync ? stopForGood(error) : .disk(error)
+        }
+    }
+
+    private func recycle() throws(EngineError) {
+        var bound = storage.oldestRedo
+        for start in backups.withLock({ $0.values.map(\.start) }) { bound = min(bound, start) }
+        do throws(WALError) {
+            try log.recycle(below: bound) { storage.isArchived($0) }
+        } catch { throw refusing(error) }
+    }
+
+    /// Spreads a checkpoint's writes.
+    private struct Pacer {
+        let engine: Engine
+        let total: Int
+        let pace: Pace
+        let redo: LSN
+        let start = monotonicMicroseconds()
+        var written = 0
+
+        init(_ engine: Engine, total: Int, pace: Pace, redo: LSN) {
+            self.engine = engine
+            self.total = total
+            self.pace = pace
+            self.redo = redo
+        }
+
+        mutating func wrote(_ bytes: Int) {
+            written += bytes
+            guard case .spread = pace else { return }
+            let done = Double(written) / Double(max(total, 1))
+            while !engine.isHurried.load(ordering: .acquiring), !engine.background.isStopping {
+                let seconds = Double(monotonicMicroseconds() - start) / 1e6
+                let byTime = seconds / max(Double(engine.options.checkpointSeconds) / 2, 1e-3)
+                let byLog =
+                    Double(engine.log.appendedLSN - redo) / max(Double(engine.options.checkpointWALBytes) / 2, 1)
+                // With most of the cache dirty there is no time to lose.
+                if done <= max(byTime, byLog) || engine.cache.isCrowded { return }
+                pause(milliseconds: 5)
+            }
+        }
+    }
+}
+
+extension DiskError {
+    /// Of a file or of a directory.
+    var isFailedSync: Bool {
+        operation == "fdatasync" || operation == "sync" || operation.hasPrefix("sync directory")
+            || operation == "syncDirectory"
+    }
+}

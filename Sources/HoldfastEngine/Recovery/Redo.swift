@@ -1,0 +1,113 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// Applies commits to pages in the cache. Nobody else uses the cache meanwhile, so that pages change in place.
+///
+/// Since every page's first change after a redo point is an image, replay never needs what the page files held before;
+/// it does not trust them either: a difference that comes first is damage.
+final class Redo: DurabilitySource, @unchecked Sendable {
+    // Used by the replaying thread only.
+    let cache: PageCache
+    /// Whole pages that this replay has made, by number.
+    private var made = PageSet()
+    /// The greatest mark read: every byte below is durable, and known to be, since the log was synced before it was read.
+    var durableMark = LSN.zero
+    private(set) var appliedBytes = 0
+
+    init(_ cache: PageCache) {
+        self.cache = cache
+        cache.durability = self
+    }
+
+    func raiseMark() throws(EngineError) {}
+
+    func apply(_ commit: AssembledCommit) throws(EngineError) {
+        appliedBytes += commit.payload.count
+        var changes = commit.changes
+        do throws(WALError) {
+            while let change = try changes.next() {
+                let slot: UInt32
+                do throws(EngineError) {
+                    slot = try self.slot(for: change, commit.end)
+                } catch { return try failed(error) }
+                try HoldfastWAL.apply(change, to: cache.frames.address(slot), commitEnd: commit.end)
+                cache.markChanged(slot, by: commit.end)
+            }
+        } catch {
+            throw pending.take() ?? EngineError(error)
+        }
+        if let error = pending.take() { throw error }
+    }
+
+    /// An error of the cache on its way through a loop that throws the log's.
+    private var pending: EngineError?
+    private func failed(_ error: EngineError) throws(WALError) { pending = error }
+
+    private func slot(for change: PageChange, _ end: LSN) throws(EngineError) -> UInt32 {
+        let page = change.page
+        if change.isImage {
+            if made.insert(page) {
+                do throws(DiskError) {
+                    try cache.store.extend(toCover: page)
+                } catch { throw .disk(error) }
+            }
+            return try cache.slotForImage(of: page)
+        }
+        guard made.contains(page) else {
+            throw .recoveryFailed(end, "page \(page) is changed there and no earlier record holds it whole")
+        }
+        return try cache.newest(page)
+    }
+}
+
+/// A set of page numbers as bits.
+struct PageSet {
+    private var words: [UInt64] = []
+
+    func contains(_ page: PageNumber) -> Bool {
+        let word = Int(page.rawValue >> 6)
+        return word < words.count && words[word] & (1 << UInt64(page.rawValue & 63)) != 0
+    }
+
+    /// - Returns: whether it is new.
+    mutating func insert(_ page: PageNumber) -> Bool {
+        if contains(page) { return false }
+        let word = Int(page.rawValue >> 6)
+        if word >= words.count {
+            words.append(contentsOf: repeatElement(0, count: max(word + 1 - words.count, words.count)))
+        }
+        words[word] |= 1 << UInt64(page.rawValue & 63)
+        return true
+    }
+}
+
+extension Optional {
+    fileprivate mutating func take() -> Wrapped? {
+        defer { self = nil }
+        return self
+    }
+}
+
+extension PageCache {
+    /// A slot for a page that is about to be overwritten whole.
+    func slotForImage(of page: PageNumber) throws(EngineError) -> UInt32 {
+        let known = table[page]
+        if known != 0 { return known }
+        let slot = try takeSlot()
+        frames.address(slot).initializeMemory(as: UInt8.self, repeating: 0, count: Page.bytes)
+        lock.lock()
+        installNewest(slot, for: page)
+        lock.unlock()
+        return slot
+    }
+
+    /// Redo has changed a page in place.
+    func markChanged(_ slot: UInt32, by commitEnd: LSN) {
+        lock.lock()
+        if frames.frames[Int(slot)].dirtyFrom == 0 {
+            frames.frames[Int(slot)].dirtyFrom = commitEnd.rawValue
+            dirtyCount += 1
+        }
+        lock.unlock()
+    }
+}

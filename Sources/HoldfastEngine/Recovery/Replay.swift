@@ -1,0 +1,110 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// Drives replay: reads records, puts commits together, applies them. Where the segments come from is the reader's
+/// source, where to stop is `judge`, what happens at the end is the caller's.
+final class Replay<Source: SegmentSource> {
+    let reader: LogReader<Source>
+    let redo: Redo
+    private let assembler = CommitAssembler()
+
+    /// What was seen of the log so far, from the control file and then from records.
+    private(set) var lastTransaction: TransactionID
+    private(set) var lastTime: Int64
+    private(set) var greatestRedo: LSN
+    /// The end of the last commit applied, or where replay began.
+    private(set) var appliedEnd: LSN
+    private(set) var backupEnds: [LSN: LSN] = [:]
+
+    init(_ reader: LogReader<Source>, _ redo: Redo, from control: ControlData, start: LSN) {
+        self.reader = reader
+        self.redo = redo
+        lastTransaction = control.lastTransaction
+        lastTime = control.lastCommitTime
+        greatestRedo = max(control.greatestRedo, start)
+        appliedEnd = start
+    }
+
+    enum Stop: Equatable {
+        /// No record follows: `reader.end` says why.
+        case logEnded
+        /// Before the record that begins here, which was not applied.
+        case before(LSN)
+        /// Behind the record that ends here.
+        case after(LSN)
+    }
+
+    /// Replays until the log ends or `judge` says so. It is asked about every commit, and every other record that a target
+    /// may name, before it is applied.
+    func run(until judge: (ReplayPoint) throws -> TargetJudge.Verdict = { _ in .apply }) throws -> Stop {
+        while let record = try next() {
+            redo.durableMark = max(redo.durableMark, reader.greatestMark)
+            let commit = try onLog { () throws(WALError) in try assembler.add(record) }
+            if let commit {
+                let point = ReplayPoint(
+                    kind: .commit(first: commit.first, last: commit.last), end: commit.end, time: commit.time)
+                let verdict = try judge(point)
+                if verdict == .stopBefore { return .before(commit.start) }
+                try redo.apply(commit)
+                lastTransaction = max(lastTransaction, commit.last)
+                lastTime = max(lastTime, commit.time)
+                appliedEnd = commit.end
+                if verdict == .stopAfter { return .after(commit.end) }
+            } else if let point = try other(record) {
+                let verdict = try judge(point)
+                if verdict == .stopBefore { return .before(record.start) }
+                lastTime = max(lastTime, point.time ?? 0)
+                if verdict == .stopAfter { return .after(record.end) }
+            }
+        }
+        return .logEnded
+    }
+
+    private func next() throws(EngineError) -> LogRecord? {
+        try onLog { () throws(WALError) in try reader.next() }
+    }
+
+    /// Notes what a record of another kind says; `nil` for those that carry nothing.
+    private func other(_ record: LogRecord) throws(EngineError) -> ReplayPoint? {
+        switch record.kind {
+        case .commit, .filler, .witness, .segmentSwitch: return nil
+        case .checkpoint, .restorePoint, .backupEnd, .timelineSwitch, .endOfRecovery: break
+        }
+        let body = try onLog { () throws(WALError) in try RecordBody(decoding: record) }
+        switch body {
+        case .checkpoint(let redo, _, let last, _):
+            greatestRedo = max(greatestRedo, redo)
+            lastTransaction = max(lastTransaction, last)
+        case .backupEnd(let start, _, _, _): backupEnds[start] = record.end
+        case .restorePoint(let name, let time):
+            return ReplayPoint(kind: .restorePoint(name), end: record.end, time: time)
+        case .timelineSwitch, .endOfRecovery: break
+        }
+        return ReplayPoint(kind: .other, end: record.end, time: body.time)
+    }
+}
+
+extension EngineError {
+    /// The engine's error for one of the log's. Want of space is a refusal that heals by itself.
+    init(_ error: WALError) {
+        self =
+            switch error {
+            case .disk(let disk) where disk.isNoSpace: .writesRefused(disk)
+            case .disk(let disk): .disk(disk)
+            case .poisoned(let disk): .stopped(disk.description)
+            default: .log(error.diagnosis)
+            }
+    }
+}
+
+/// Runs a call of the log, turning its error into the engine's.
+@inline(__always)
+func onLog<R>(_ body: () throws(WALError) -> R) throws(EngineError) -> R {
+    do throws(WALError) { return try body() } catch { throw EngineError(error) }
+}
+
+/// Runs a call of the disk, turning its error into the engine's.
+@inline(__always)
+func onDisk<R>(_ body: () throws(DiskError) -> R) throws(EngineError) -> R {
+    do throws(DiskError) { return try body() } catch { throw .disk(error) }
+}

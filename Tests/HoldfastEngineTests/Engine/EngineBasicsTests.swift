@@ -1,0 +1,78 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import Testing
+
+@testable import HoldfastEngine
+
+@Suite("An engine opens, writes, reads and recovers")
+struct EngineBasicsTests {
+    @Test("what was written is read back, now and after an orderly stop")
+    func roundTrip() throws {
+        let disk = SimulatedDisk(seed: 1)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { transaction in
+            for n in 0..<1000 { try transaction.put("a", EngineModel.key(n), bytes("value \(n)")) }
+        }
+        #expect(try engine.read { try $0.get("a", EngineModel.key(17)) } == bytes("value 17"))
+        #expect(try engine.read { try $0.count("a") } == 1000)
+        #expect(try engine.problems() == [])
+        try engine.close()
+        let again = try Engine(opening: disk, options: quietOptions())
+        #expect(try again.read { try $0.get("a", EngineModel.key(999)) } == bytes("value 999"))
+        #expect(try again.read { try $0.count("a") } == 1000)
+        #expect(try again.problems() == [])
+        try again.close()
+    }
+
+    @Test("a durable write is there after the power fails; one that was not flushed may be gone, whole")
+    func powerLoss() throws {
+        let disk = SimulatedDisk(seed: 2)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { try $0.put("a", bytes("kept"), bytes("1")) }
+        try engine.write(.asynchronous) { try $0.put("a", bytes("lost"), bytes("2")) }
+        #expect(try engine.read { try $0.get("a", bytes("lost")) } == bytes("2"))
+        let after = disk.restart(seed: 3)
+        let again = try Engine(opening: after, options: quietOptions())
+        #expect(try again.read { try $0.get("a", bytes("kept")) } == bytes("1"))
+        try again.close()
+    }
+
+    @Test("with its threads, on a real disk: two writers, two readers, checkpoints beside them")
+    func realDisk() throws {
+        let directory = try TemporaryDirectory("engine")
+        let disk = try RealDisk(root: directory.path)
+        try Engine.initialize(disk)
+        var options = EngineOptions(
+            cacheBytes: 2 << 20, versionBytes: 4 << 20, transactionBytes: 4 << 20, checkpointWALBytes: 1 << 20)
+        options.onFatal = { Issue.record("fatal: \($0)") }
+        let engine = try Engine(opening: disk, options: options)
+        DispatchQueue.concurrentPerform(iterations: 4) { worker in
+            do {
+                var random = HoldfastTestSupport.SeededGenerator(seed: UInt64(worker))
+                for round in 0..<60 {
+                    if worker < 2 {
+                        try engine.write { transaction in
+                            for n in 0..<50 {
+                                let key = EngineModel.key(Int.random(in: 0..<5000, using: &random))
+                                try transaction.put("w\(worker)", key, bytes("\(round) \(n) ") + key)
+                            }
+                        }
+                    } else {
+                        try engine.read { snapshot in
+                            _ = try HoldfastEngineTests.everything(snapshot)
+                        }
+                    }
+                }
+            } catch { Issue.record("worker \(worker): \(error)") }
+        }
+        #expect(try engine.problems() == [])
+        let before = try engine.everything()
+        try engine.close()
+        let again = try Engine(opening: disk, options: options)
+        #expect(try again.everything() == before)
+        try again.close()
+    }
+}
