@@ -54,7 +54,8 @@ extension Engine {
         var warnings = [preparing.withLock { $0 }, checkpointing.withLock { $0 }].compactMap { $0 }
         if let why = failure.reason { warnings.append(why) }
         return EngineStatus(
-            role: .leader, systemIdentifier: control.system, timeline: control.timeline, timelineToken: control.token,
+            role: pausedAt == nil ? .leader : .recovering, systemIdentifier: control.system, timeline: control.timeline,
+            timelineToken: control.token,
             publishedLSN: publishedLSN, durableLSN: durableLSN, appendedLSN: appendedLSN,
             redoPoint: control.redo.lsn, lastTransaction: last, lastCommitTime: time,
             lastCheckpointTime: control.checkpointTime, checkpoints: checkpointsTaken,

@@ -50,6 +50,9 @@ public final class Engine: @unchecked Sendable {
     let checkpointing = Mutex<String?>(nil)
     let backups = Mutex<[BackupToken: RunningBackup]>([:])
     let background = Background()
+    /// Set while the node waits at its recovery target: reads only. `isPaused` mirrors it for those who only ask.
+    private let paused: Mutex<PausedRecovery?>
+    private let isPaused: Atomic<Bool>
 
     /// Makes `disk`'s root the data directory of a new cluster: it must be empty, or hold what an unfinished call
     /// of this left. Durable when it returns; what a crash leaves before is accepted by nothing but this.
@@ -80,9 +83,39 @@ public final class Engine: @unchecked Sendable {
         installed = Atomic(recovered.end.rawValue)
         published = Atomic(recovered.end.rawValue)
         switchedAt = Atomic(recovered.end.rawValue)
-        cache.durability = self
+        paused = Mutex(recovered.paused)
+        isPaused = Atomic(recovered.paused != nil)
         cache.pruneHorizon.store(recovered.end.rawValue, ordering: .sequentiallyConsistent)
-        if options.runsBackgroundWork { background.start(self, replayedBytes: recovered.replayedBytes) }
+        // While it waits, what may be written is judged by the replay that brought it here.
+        if recovered.paused == nil { beginWork(replayedBytes: recovered.replayedBytes) }
+    }
+
+    private func beginWork(replayedBytes: Int) {
+        cache.durability = self
+        if options.runsBackgroundWork { background.start(self, replayedBytes: replayedBytes) }
+    }
+
+    /// What the node waits for, when it waits at its recovery target.
+    public var pausedAt: RecoveryTarget? { paused.withLock { $0?.target } }
+
+    /// Opens a node that waits at its recovery target for writing, on a new timeline. Durable when it returns; after an
+    /// error the node still waits, and the call may be repeated.
+    /// - Throws: `notPaused`, what the claim of the timeline refused.
+    public func promote() throws {
+        try checkOpen()
+        try paused.withLock { waiting in
+            guard let recovery = waiting else { throw EngineError.notPaused }
+            let (log, end) = try recovery.promote()
+            recovery.log.replace(with: log)
+            let control = storage.control
+            greatestRedo = max(greatestRedo, control.greatestRedo)
+            installed.store(end.rawValue, ordering: .releasing)
+            switchedAt.store(end.rawValue, ordering: .releasing)
+            publish(through: end)
+            beginWork(replayedBytes: 0)
+            waiting = nil
+            isPaused.store(false, ordering: .sequentiallyConsistent)
+        }
     }
 
     deinit { background.stop() }
@@ -96,7 +129,9 @@ public final class Engine: @unchecked Sendable {
         guard !isClosed.load(ordering: .acquiring) else { return }
         background.stop()
         var failed: (any Error)?
-        do { try runCheckpoint(.atOnce, leaving: .stopped) } catch { failed = error }
+        if !isPaused.load(ordering: .acquiring) {
+            do { try runCheckpoint(.atOnce, leaving: .stopped) } catch { failed = error }
+        }
         isClosed.store(true, ordering: .sequentiallyConsistent)
         release()
         if let failed { throw failed }
@@ -123,6 +158,7 @@ public final class Engine: @unchecked Sendable {
     /// Whether anything may still be acknowledged.
     func checkRunning() throws(EngineError) {
         try checkOpen()
+        if isPaused.load(ordering: .acquiring), let target = pausedAt { throw .waitsAtTarget(target.description) }
         if let why = failure.reason { throw .stopped(why) }
     }
 

@@ -46,6 +46,12 @@ public enum EngineError: DiagnosableError {
     case archivingRecorded
     /// A recovery that needs an archive, and none was given.
     case needsArchive(String)
+    /// The node waits at its recovery target: reads only.
+    case waitsAtTarget(String)
+    /// There is nothing to promote: the node does not wait at a target.
+    case notPaused
+    /// Replay reached its target, and the action asked for is to end there.
+    case stoppedAtTarget(String, LSN)
 
     public var diagnosis: Diagnosis {
         switch self {
@@ -131,6 +137,18 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "recovery needs an archive", why: why, next: "configure repository: as it was for the restore",
                 status: .configuration)
+        case .waitsAtTarget(let target):
+            Diagnosis(
+                "this node accepts no writes", why: "it waits at its recovery target, \(target)",
+                next: "open it with holdfast promote", status: .tryAgain)
+        case .notPaused:
+            Diagnosis(
+                "this node cannot be promoted", why: "it does not wait at a recovery target",
+                next: "see holdfast status for its role", status: .usage)
+        case .stoppedAtTarget(let target, let lsn):
+            Diagnosis(
+                "replay has reached its target and ends, as was asked", at: "\(target), at \(lsn)",
+                next: "restore with --target-action promote or pause to use it", status: .done)
         }
     }
 }

@@ -42,6 +42,8 @@ public struct EngineOptions: Sendable {
     /// The background threads: checkpoints by their triggers, segments prepared ahead, idle witnesses.
     /// Tests that count I/O calls go without.
     public var runsBackgroundWork: Bool
+    /// Where a restored directory finds its log; needed while it holds `recovery.signal`.
+    public var recovery: (any RecoverySource)?
     /// Microseconds since 1970; commits never go back behind it.
     public var now: @Sendable () -> Int64
     /// Called once, on the thread that met it, when the log or a page file could not be synced: nothing may be

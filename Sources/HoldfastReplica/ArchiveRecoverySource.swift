@@ -55,6 +55,10 @@ package final class ArchiveRecoverySource: RecoverySource {
         return try prefetcher.segment(name)
     }
 
+    package func holdsLater(than name: SegmentName) throws -> Bool {
+        try archive.inventory(of: name.timeline).ranges.contains { $0.upperBound > name.segment }
+    }
+
     package func history(_ timeline: TimelineID) throws -> [UInt8]? { try repository.history(timeline) }
 
     package func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {

@@ -48,9 +48,9 @@ struct BackupObjects {
         let options = RestoreOptions(workers: workers, progress: progress, cancellation: cancellation)
         let reader = try ArchiveReader(index, checksums: checksums, source: source, options: options)
         let small = try reader.restore(into: directory)
-        guard let label = small.first(where: { $0.path == BackupLabel.fileName }) else {
+        guard let label = small.first(where: { $0.path == BackupLabel.path }) else {
             throw RestoreError.damagedBackup(
-                record.id, object: record.archives.last?.path ?? "", why: "it has no \(BackupLabel.fileName)")
+                record.id, object: record.archives.last?.path ?? "", why: "it has no \(BackupLabel.path)")
         }
         return label.bytes
     }

@@ -62,13 +62,13 @@ package struct RestoreJob: Sendable {
             into: request.data, workers: request.workers, progress: request.progress,
             cancellation: request.cancellation)
         let parsed = try BackupLabel(decoding: label)
-        guard parsed.startLSN == backup.startLSN, parsed.stopLSN == backup.stopLSN,
-            parsed.systemIdentifier == backup.systemIdentifier, parsed.timeline == backup.timeline
+        guard parsed.start == backup.startLSN, parsed.stop == backup.stopLSN,
+            parsed.system == backup.systemIdentifier, parsed.timeline == backup.timeline
         else {
             throw RestoreError.damagedBackup(
-                backup.id, object: BackupLabel.fileName, why: "it does not agree with backup.json")
+                backup.id, object: BackupLabel.path, why: "it does not agree with backup.json")
         }
-        try directory.write(BackupLabel.fileName, label)
+        try directory.write(BackupLabel.path, label)
         let signal = RecoverySignal(
             cluster: repository.cluster, backup: backup.id.description, hold: hold, target: request.target,
             isInclusive: request.isInclusive, timeline: .number(plan.history.timeline), action: request.action,

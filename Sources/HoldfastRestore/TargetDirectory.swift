@@ -11,7 +11,7 @@ struct TargetDirectory {
     /// What a restore makes, and so what a restore that is repeated may remove.
     private static let ownDirectories = ["pages", "wal/archive_status", "wal", "slots"]
     private static let ownFiles = [
-        BackupLabel.fileName, "backup_manifest", RecoverySignal.fileName, "standby.signal", "promote.signal",
+        BackupLabel.path, "backup_manifest", RecoverySignal.fileName, "standby.signal", "promote.signal",
         ControlData.path, ControlData.path + ".tmp",
     ]
 

@@ -91,6 +91,10 @@ struct TargetReach {
             }
             throw RestoreError.pastArchive(target, end: coverage.end, timeline: coverage.history.timeline)
         }
+        if target == .latest, let gap = coverage.gap(from: backup.startLSN) {
+            // The end of the archive is what was asked for, and a gap is not one.
+            throw RestoreError.missingSegment(gap, neededFor: "the latest target")
+        }
         guard case .time(let limit) = target else { return }
         var last: Timestamp?
         try coverage.summaries { summary in

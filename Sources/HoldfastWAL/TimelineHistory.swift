@@ -47,6 +47,13 @@ package struct TimelineHistory: Equatable, Sendable {
         return branched
     }
 
+    /// The branches up to `lsn`: those that begin behind it are left out.
+    package func truncated(at lsn: LSN) -> TimelineHistory {
+        var cut = self
+        cut.entries = entries.filter { $0.switchLSN <= lsn }
+        return cut
+    }
+
     package var current: Entry { entries[entries.count - 1] }
     package var timeline: TimelineID { current.timeline }
     package func entry(_ timeline: TimelineID) -> Entry? { entries.first { $0.timeline == timeline } }

@@ -13,6 +13,8 @@ struct RecoveredEngine {
     var lastCommitTime: Int64
     var greatestRedo: LSN
     var replayedBytes: Int
+    /// Set for a node that waits at its recovery target.
+    var paused: PausedRecovery?
 }
 
 /// Brings a data directory of this node's own to the end of its log, after a crash or an orderly stop.
@@ -45,6 +47,7 @@ struct CrashRecovery<D: Disk> {
         }
         try onDisk { () throws(DiskError) in try TrustedDirectory(disk).establish() }
         let file = try ControlFile(opening: disk)
+        if let recovered = try fromArchive(file.current) { return recovered }
         let plan = try RecoveryPlan(disk: disk, control: file.current)
         var control = plan.control
         if control.isArchiving, options.archiving == nil { throw EngineError.archivingRecorded }
@@ -76,6 +79,30 @@ struct CrashRecovery<D: Disk> {
             log: log, cache: cache, storage: DiskStorage(disk, file), failure: failure, end: end.position,
             lastTransaction: replay.lastTransaction, lastCommitTime: replay.lastTime,
             greatestRedo: replay.greatestRedo, replayedBytes: redo.appliedBytes)
+    }
+
+    /// What `recovery.signal` and `promote.signal` ask for; `nil` for a directory that stands by itself.
+    private func fromArchive(_ control: ControlData) throws -> RecoveredEngine? {
+        switch control.state {
+        case .restoring: throw EngineError.restoreInProgress(control.command)
+        case .running, .stopped:
+            // A promotion that crashed after the control file named its timeline is complete but for the signals.
+            if try onDisk({ () throws(DiskError) in try disk.exists(PromoteSignal.path) }) {
+                let bytes = try onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) }
+                if try PromoteSignal(decoding: bytes).timeline == control.timeline {
+                    try Promotion.removeSignals(disk)
+                }
+            }
+            return nil
+        case .recovering:
+            guard let source = options.recovery else {
+                throw EngineError.needsArchive("it was restored from a backup and waits for its log")
+            }
+            guard try onDisk({ () throws(DiskError) in try disk.exists(RecoverySignal.fileName) }) else {
+                throw EngineError.needsArchive("its \(RecoverySignal.fileName) is missing; restore it again")
+            }
+            return try ArchiveRecovery(disk: disk, options: options, source: source).run()
+        }
     }
 
     private func openLog(

@@ -19,29 +19,30 @@ final class Redo: DurabilitySource, @unchecked Sendable {
         cache.durability = self
     }
 
-    func raiseMark() throws(EngineError) {}
+    /// For replay from an archive, all of whose log is durable: makes it known durably how far pages may be ahead, and
+    /// says how far that is. `nil` for a log of this disk, whose own marks say it.
+    var raise: (() throws(EngineError) -> LSN)?
+
+    func raiseMark() throws(EngineError) {
+        if let raise { durableMark = max(durableMark, try raise()) }
+    }
 
     func apply(_ commit: AssembledCommit) throws(EngineError) {
         appliedBytes += commit.payload.count
         var changes = commit.changes
-        do throws(WALError) {
-            while let change = try changes.next() {
-                let slot: UInt32
-                do throws(EngineError) {
-                    slot = try self.slot(for: change, commit.end)
-                } catch { return try failed(error) }
+        while true {
+            let change: PageChange
+            do throws(WALError) {
+                guard let next = try changes.next() else { return }
+                change = next
+            } catch { throw EngineError(error) }
+            let slot = try slot(for: change, commit.end)
+            do throws(WALError) {
                 try HoldfastWAL.apply(change, to: cache.frames.address(slot), commitEnd: commit.end)
-                cache.markChanged(slot, by: commit.end)
-            }
-        } catch {
-            throw pending.take() ?? EngineError(error)
+            } catch { throw EngineError(error) }
+            cache.markChanged(slot, by: commit.end)
         }
-        if let error = pending.take() { throw error }
     }
-
-    /// An error of the cache on its way through a loop that throws the log's.
-    private var pending: EngineError?
-    private func failed(_ error: EngineError) throws(WALError) { pending = error }
 
     private func slot(for change: PageChange, _ end: LSN) throws(EngineError) -> UInt32 {
         let page = change.page
@@ -78,13 +79,6 @@ struct PageSet {
         }
         words[word] |= 1 << UInt64(page.rawValue & 63)
         return true
-    }
-}
-
-extension Optional {
-    fileprivate mutating func take() -> Wrapped? {
-        defer { self = nil }
-        return self
     }
 }
 

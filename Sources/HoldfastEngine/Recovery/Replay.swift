@@ -15,6 +15,10 @@ final class Replay<Source: SegmentSource> {
     /// The end of the last commit applied, or where replay began.
     private(set) var appliedEnd: LSN
     private(set) var backupEnds: [LSN: LSN] = [:]
+    /// The CRC of the record before the place where `judge` stopped replay.
+    private(set) var stopChain: UInt32?
+    /// The CRC before the parts of the commit that is being put together.
+    private var beginChain: UInt32?
 
     init(_ reader: LogReader<Source>, _ redo: Redo, from control: ControlData, start: LSN) {
         self.reader = reader
@@ -38,23 +42,36 @@ final class Replay<Source: SegmentSource> {
     /// may name, before it is applied.
     func run(until judge: (ReplayPoint) throws -> TargetJudge.Verdict = { _ in .apply }) throws -> Stop {
         while let record = try next() {
-            redo.durableMark = max(redo.durableMark, reader.greatestMark)
+            if redo.raise == nil { redo.durableMark = max(redo.durableMark, reader.greatestMark) }
+            if record.kind == .commit, record.flags.contains(.begin) { beginChain = record.previousCRC }
             let commit = try onLog { () throws(WALError) in try assembler.add(record) }
             if let commit {
                 let point = ReplayPoint(
                     kind: .commit(first: commit.first, last: commit.last), end: commit.end, time: commit.time)
                 let verdict = try judge(point)
-                if verdict == .stopBefore { return .before(commit.start) }
+                if verdict == .stopBefore {
+                    stopChain = beginChain
+                    return .before(commit.start)
+                }
                 try redo.apply(commit)
                 lastTransaction = max(lastTransaction, commit.last)
                 lastTime = max(lastTime, commit.time)
                 appliedEnd = commit.end
-                if verdict == .stopAfter { return .after(commit.end) }
+                if verdict == .stopAfter {
+                    stopChain = record.crc
+                    return .after(commit.end)
+                }
             } else if let point = try other(record) {
                 let verdict = try judge(point)
-                if verdict == .stopBefore { return .before(record.start) }
+                if verdict == .stopBefore {
+                    stopChain = record.previousCRC
+                    return .before(record.start)
+                }
                 lastTime = max(lastTime, point.time ?? 0)
-                if verdict == .stopAfter { return .after(record.end) }
+                if verdict == .stopAfter {
+                    stopChain = record.crc
+                    return .after(record.end)
+                }
             }
         }
         return .logEnded

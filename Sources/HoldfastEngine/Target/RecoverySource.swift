@@ -6,6 +6,9 @@ public protocol RecoverySource: Sendable {
     /// The plain bytes of a segment, checked from end to end; `nil` when the archive does not hold it.
     func segment(_ name: SegmentName) throws -> [UInt8]?
 
+    /// Whether the archive holds a segment of this timeline behind `name`: then a missing one is a gap, and no end.
+    func holdsLater(than name: SegmentName) throws -> Bool
+
     /// A timeline's history as its claimer wrote it; `nil` when nobody claimed the timeline.
     func history(_ timeline: TimelineID) throws -> [UInt8]?
 

@@ -1,0 +1,54 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// `promote.signal`: replay is complete, its pages are durable, and a promotion is under way. While it exists no
+/// more log is replayed; a start resumes the promotion. Text:
+///
+///     holdfast promote signal 1
+///     timeline = 00000003
+///     token = 0123456789ABCDEF
+///     switch = 0/3000060            where the new timeline leaves the old one
+///     chain = 1A2B3C4D              the CRC of the record that ends there
+struct PromoteSignal: Equatable {
+    static let path = "promote.signal"
+    private static let heading = "holdfast promote signal 1"
+
+    var timeline: TimelineID
+    var token: TimelineToken
+    var switchLSN: LSN
+    var chain: UInt32
+
+    var encoded: [UInt8] {
+        Array(
+            """
+            \(Self.heading)
+            timeline = \(timeline)
+            token = \(token)
+            switch = \(switchLSN)
+            chain = \(hexadecimal(UInt64(chain), digits: 8))
+
+            """.utf8)
+    }
+
+    init(timeline: TimelineID, token: TimelineToken, switchLSN: LSN, chain: UInt32) {
+        self.timeline = timeline
+        self.token = token
+        self.switchLSN = switchLSN
+        self.chain = chain
+    }
+
+    init(decoding bytes: [UInt8]) throws(EngineError) {
+        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+        func value(_ index: Int, _ key: String) -> Substring? {
+            guard index < lines.count, lines[index].hasPrefix(key + " = ") else { return nil }
+            return lines[index].dropFirst(key.count + 3)
+        }
+        guard lines.count == 6, lines[0] == Self.heading,
+            let timeline = value(1, "timeline").flatMap({ TimelineID(name: $0) }),
+            let token = value(2, "token").flatMap({ TimelineToken(name: $0) }),
+            let lsn = value(3, "switch").flatMap({ LSN($0) }),
+            let chain = value(4, "chain").flatMap({ parseHexadecimal($0, atMost: 8) })
+        else { throw .recoveryFailed(.zero, "\(Self.path) makes no sense") }
+        self.init(timeline: timeline, token: token, switchLSN: lsn, chain: UInt32(chain))
+    }
+}

@@ -1,0 +1,189 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// Ends recovery by opening a new timeline. A crash after any step only repeats it:
+///
+/// 1. The pages are written and synced, the minimum recovery point before them.
+/// 2. `promote.signal` says where, and under which number and token; then the control file begins redo there.
+///    From here on nothing is replayed any more: a start goes on with step 3.
+/// 3. The number is claimed by creating its history in the repository, exclusively. A claim that is lost takes the
+///    next number: the signal is replaced.
+/// 4. The local history; the first segment of the new timeline, with the old bytes below the switch.
+/// 5. The control file names the new timeline, and that this node wrote the log itself from the switch on.
+/// 6. The log is opened; the switch and the end of recovery are logged.
+/// 7. The signals and the label are removed, durably; then commits may be acknowledged.
+struct Promotion<D: Disk> {
+    let disk: D
+    let file: ControlFile<D>
+    let cache: PageCache
+    let redo: Redo
+    let options: EngineOptions
+    let source: any RecoverySource
+    let signal: RecoverySignal
+    let history: TimelineHistory
+
+    /// A promotion that an earlier process began and that must go on.
+    func begun(_ control: ControlData) throws -> PromoteSignal? {
+        guard try onDisk({ () throws(DiskError) in try disk.exists(PromoteSignal.path) }) else { return nil }
+        let begun = try PromoteSignal(
+            decoding: onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) })
+        if control.redo.lsn == begun.switchLSN { return begun }
+        // It crashed before its pages counted: replay starts over.
+        try onDisk { () throws(DiskError) in
+            try disk.remove(PromoteSignal.path)
+            try disk.syncDirectory("")
+        }
+        return nil
+    }
+
+    /// Steps 1 and 2.
+    func begin(_ reached: ArchiveRecovery<D>.Reached, _ state: ReplayedState) throws -> PromoteSignal {
+        try redo.raiseMark()
+        try cache.writeOut(cache.dirtyPages(through: .max))
+        precondition(cache.dirtyPages(through: .max).isEmpty, "a promotion left pages behind")
+        try onDisk { () throws(DiskError) in try cache.store.sync() }
+        let next = PromoteSignal(
+            timeline: try number(), token: .random(), switchLSN: reached.end, chain: reached.chain)
+        try write(next)
+        var control = file.current
+        control.redo = .init(timeline: reached.timeline, lsn: reached.end)
+        control.redoChain = reached.chain
+        control.minimumRecoveryPoint = .init(timeline: reached.timeline, lsn: reached.end)
+        control.lastTransaction = state.lastTransaction
+        control.lastCommitTime = state.lastTime
+        control.greatestRedo = max(state.greatestRedo, reached.end)
+        try onDisk { () throws(DiskError) in try file.write(control) }
+        return next
+    }
+
+    /// Steps 3 to 7.
+    func finish(_ begun: PromoteSignal, _ state: ReplayedState) throws -> RecoveredEngine {
+        var promote = begun
+        var branched = try branch(promote)
+        if signal.usesArchive {
+            while true {
+                do {
+                    try source.claim(promote.timeline, history: branched.encoded())
+                    break
+                } catch {
+                    // Lost only when the number is another's by now; any other failure is told.
+                    let next = try number()
+                    guard next > promote.timeline else { throw error }
+                    promote.timeline = next
+                    promote.token = .random()
+                    branched = try branch(promote)
+                    try write(promote)
+                }
+            }
+        }
+        try makeFirstSegment(branched)
+        var control = file.current
+        control.state = .running
+        control.timeline = promote.timeline
+        control.token = promote.token
+        control.redo = .init(timeline: promote.timeline, lsn: promote.switchLSN)
+        control.redoChain = promote.chain
+        control.knownDurableEnd = promote.switchLSN
+        control.ownFrom = .init(timeline: promote.timeline, lsn: promote.switchLSN)
+        control.minimumRecoveryPoint = nil
+        control.demand = nil
+        control.isArchiving = signal.usesArchive && options.archiving ?? true
+        control.greatestRedo = max(state.greatestRedo, promote.switchLSN)
+        try onDisk { () throws(DiskError) in try file.writeBoth(control) }
+
+        let failure = FailureLatch()
+        let log = try openLog(control, promote, state, failure)
+        try Self.removeSignals(disk)
+        source.replayEnded()
+        return RecoveredEngine(
+            log: log, cache: cache, storage: DiskStorage(disk, file), failure: failure, end: log.durableLSN,
+            lastTransaction: state.lastTransaction, lastCommitTime: state.lastTime,
+            greatestRedo: control.greatestRedo, replayedBytes: redo.appliedBytes)
+    }
+
+    /// What a start does that finds the control file on the new timeline already: step 7.
+    static func removeSignals(_ disk: D) throws(EngineError) {
+        try onDisk { () throws(DiskError) in
+            // The promotion's own signal last: while it is there the others are known to be done with.
+            for name in [BackupLabel.path, RecoverySignal.fileName, PromoteSignal.path] where try disk.exists(name) {
+                try disk.remove(name)
+                try disk.syncDirectory("")
+            }
+        }
+    }
+
+    private func number() throws -> TimelineID {
+        guard signal.usesArchive else { return TimelineID(history.timeline.rawValue + 1) }
+        return try source.timelineToClaim(own: history.entries.map(\.timeline), isForced: true)
+    }
+
+    private func write(_ promote: PromoteSignal) throws(EngineError) {
+        try onDisk { () throws(DiskError) in try disk.replaceAtomically(PromoteSignal.path, with: promote.encoded) }
+    }
+
+    /// The new timeline's history: what lies behind the switch on the old one is not in it.
+    private func branch(_ promote: PromoteSignal) throws(EngineError) -> TimelineHistory {
+        let reason = "restored from \(signal.backup) to \(signal.target)"
+        return try onLog { () throws(WALError) in
+            try history.truncated(at: promote.switchLSN).branching(
+                .init(
+                    timeline: promote.timeline, switchLSN: promote.switchLSN, token: promote.token, reason: reason))
+        }
+    }
+
+    /// Step 4.
+    private func makeFirstSegment(_ branched: TimelineHistory) throws {
+        let path = TimelineHistory.walPath(branched.timeline)
+        try onDisk { () throws(DiskError) in
+            try disk.replaceAtomically(path, with: branched.encoded())
+        }
+        let position = LogLayout.canonical(branched.current.switchLSN)
+        guard LogLayout.offset(position) > 0 else { return }
+        // The parent's segment lies in the archive; `branch` wants it beside the new one.
+        let number = SegmentNumber(containing: position)
+        var borrowed: SegmentName?
+        for parent in branched.entries.dropLast().reversed() where parent.switchLSN < number.end {
+            let name = SegmentName(timeline: parent.timeline, segment: number)
+            guard let bytes = try source.segment(name) else { continue }
+            try onDisk { () throws(DiskError) in try disk.replaceAtomically(name.walPath, with: bytes) }
+            borrowed = name
+            break
+        }
+        try onLog { () throws(WALError) in
+            try EndOfLog(disk: disk, system: file.current.system).branch(branched)
+        }
+        if let borrowed {
+            try onDisk { () throws(DiskError) in
+                try disk.remove(borrowed.walPath)
+                try disk.syncDirectory("wal")
+            }
+        }
+    }
+
+    /// Step 6.
+    private func openLog(
+        _ control: ControlData, _ promote: PromoteSignal, _ state: ReplayedState, _ failure: FailureLatch
+    ) throws(EngineError) -> LogWriter<D> {
+        var logOptions = LogOptions()
+        logOptions.isArchiving = control.isArchiving
+        let onFatal = options.onFatal
+        let time = options.now()
+        return try onLog { () throws(WALError) in
+            let log = try LogWriter(
+                disk: disk,
+                identity: LogIdentity(system: control.system, timeline: control.timeline, token: control.token),
+                start: LogStart(
+                    position: LogLayout.canonical(promote.switchLSN), chain: promote.chain,
+                    durableMark: promote.switchLSN, lastTime: state.lastTime),
+                options: logOptions,
+                onFatal: { error in if failure.set(error.description) { onFatal(error) } })
+            _ = try log.append(
+                .timelineSwitch(
+                    switchLSN: promote.switchLSN, previous: history.timeline(at: promote.switchLSN),
+                    timeline: promote.timeline, token: promote.token, time: time))
+            _ = try log.append(.endOfRecovery(recoveredTo: promote.switchLSN, time: time))
+            try log.flush(through: log.appendWitness())
+            return log
+        }
+    }
+}
