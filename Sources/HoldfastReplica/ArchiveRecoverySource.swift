@@ -21,14 +21,7 @@ package final class ArchiveRecoverySource: RecoverySource {
     /// - Throws: `RepositoryError.leaseLost` when the hold is gone: what it protected may be given up by now.
     package init(_ repository: Repository, hold: String?) throws {
         self.repository = repository
-        archive = WALArchive(repository) { timeline, bytes in
-            let history = try TimelineHistory(decoding: bytes)
-            guard let entry = history.entry(timeline) else {
-                throw RepositoryError.damaged(
-                    TimelineHistory.fileName(timeline), why: "it does not name timeline \(timeline)")
-            }
-            return entry.token
-        }
+        archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         let lease = try hold.map { try repository.continueHold($0) }
         self.hold = Mutex(lease.map { LeaseKeeper($0, everySeconds: Double(LockName.holdSeconds) / 10) })
     }

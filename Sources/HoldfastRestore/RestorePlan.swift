@@ -79,7 +79,7 @@ package struct RestorePlan: Sendable {
             return history
         }
         if timeline == backup.timeline { return TimelineHistory(first: backup.timelineToken, timeline: timeline) }
-        let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.token)
+        let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         guard let token = try archive.token(of: timeline) else { throw RestoreError.noTimeline(timeline) }
         return TimelineHistory(first: token, timeline: timeline)
     }

@@ -14,7 +14,7 @@ struct WALCoverage {
 
     init(_ repository: Repository, _ history: TimelineHistory, from start: LSN) throws {
         self.history = history
-        archive = WALArchive(repository, tokenOfHistory: TimelineHistory.token)
+        archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         var inventories: [TimelineID: TimelineWAL] = [:]
         for entry in history.entries { inventories[entry.timeline] = try archive.inventory(of: entry.timeline) }
         self.inventories = inventories
@@ -81,21 +81,5 @@ struct WALCoverage {
             guard let summary = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
             guard try body(summary) else { return }
         }
-    }
-}
-
-extension TimelineHistory {
-    /// The token that a history's bytes give `timeline`.
-    static func token(of timeline: TimelineID, in bytes: [UInt8]) throws -> TimelineToken {
-        let history = try TimelineHistory(decoding: bytes)
-        guard let entry = history.entry(timeline) else {
-            throw RepositoryError.damaged(
-                TimelineHistory.fileName(timeline), why: "it does not name timeline \(timeline)")
-        }
-        return entry.token
-    }
-
-    @Sendable static func token(_ timeline: TimelineID, _ bytes: [UInt8]) throws -> TimelineToken {
-        try token(of: timeline, in: bytes)
     }
 }

@@ -90,6 +90,15 @@ package struct TimelineHistory: Equatable, Sendable {
         return common
     }
 
+    /// The token that a history's bytes give to its own timeline. Throws `history` when they are another's.
+    @Sendable package static func ownToken(_ timeline: TimelineID, _ bytes: [UInt8]) throws -> TimelineToken {
+        let history = try TimelineHistory(decoding: bytes)
+        guard history.timeline == timeline else {
+            throw WALError.history("it is that of timeline \(history.timeline), not \(timeline)")
+        }
+        return history.current.token
+    }
+
     // MARK: Text
 
     /// `00000002.history`

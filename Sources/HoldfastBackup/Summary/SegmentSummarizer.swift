@@ -168,15 +168,3 @@ package struct SegmentSummarizer {
         commits = next
     }
 }
-
-extension TimelineHistory {
-    /// The token that a history's bytes give to its own timeline: what `WALArchive` compares segments with.
-    /// Throws when the bytes are not that timeline's history.
-    package static func ownToken(_ timeline: TimelineID, _ bytes: [UInt8]) throws -> TimelineToken {
-        let history = try TimelineHistory(decoding: bytes)
-        guard history.timeline == timeline else {
-            throw WALError.history("it is that of timeline \(history.timeline.rawValue), not \(timeline.rawValue)")
-        }
-        return history.current.token
-    }
-}
