@@ -35,7 +35,8 @@ struct DamageTests {
         for (number, archive) in whole.enumerated() {
             var places = (0..<40).map { _ in Int.random(in: 0..<archive.count, using: &random) }
             places += result.index.frames.filter { $0.archive == number + 1 }.flatMap {
-                [Int($0.offset), Int($0.offset) + $0.compressedBytes - 1]
+                // The fifth byte is a gzip member's time: nothing but the frame's own CRC covers it.
+                [Int($0.offset), Int($0.offset) + 4, Int($0.offset) + $0.compressedBytes - 1]
             }
             places += [archive.count - 1]
             for place in places {

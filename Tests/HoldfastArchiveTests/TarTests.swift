@@ -58,7 +58,8 @@ struct TarTests {
             ("../evil", "0", ""), ("a/../../evil", "0", ""), ("..", "5", ""), ("/etc/passwd", "0", ""),
             ("a\\b", "0", ""), ("a//b", "0", ""), ("./a", "0", ""), ("a/.", "0", ""), ("", "0", ""),
             ("esc\u{1B}[2J", "0", ""), ("line\nbreak", "0", ""),
-            ("hard", "1", "control"), ("soft", "2", "/etc"), ("char", "3", ""), ("block", "4", ""), ("fifo", "6", ""),
+            ("hard", "1", "control"), ("bare-hard", "1", ""), ("bare-soft", "2", ""), ("soft", "2", "/etc"),
+            ("char", "3", ""), ("block", "4", ""), ("fifo", "6", ""),
             ("sparse", "S", ""), ("longlink", "K", ""), ("contiguous", "7", ""), ("file-with-target", "0", "/etc"),
         ])
     func hostile(name: String, type: String, link: String) throws {

@@ -7,7 +7,8 @@ import HoldfastCore
 ///
 ///     { "PostgreSQL-Backup-Manifest-Version": 1,
 ///     "Files": [
-///     { "Path": "backup_label", "Size": 224, "Last-Modified": "2026-11-24 02:15:00 GMT", "Checksum-Algorithm": "CRC32C", "Checksum": "d2a1f3c4" }
+///     { "Path": "backup_label", "Size": 224, "Last-Modified": "2026-11-24 02:15:00 GMT",
+///       "Checksum-Algorithm": "CRC32C", "Checksum": "d2a1f3c4" }              (on one line)
 ///     ],
 ///     "WAL-Ranges": [
 ///     { "Timeline": 1, "Start-LSN": "0/2000028", "End-LSN": "0/2000100" }
