@@ -108,7 +108,13 @@ let package = Package(
         tests(
             "HoldfastBackup",
             ["HoldfastRepository", "HoldfastArchive", "HoldfastWAL", "HoldfastRepositoryTestSupport"]),
-        tests("HoldfastCatalog", ["HoldfastSQL"]),
+        tests(
+            "HoldfastRestore",
+            [
+                "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive",
+                "HoldfastRepository", "HoldfastBackup", "HoldfastServer", "HoldfastReplica", log,
+            ]),
+        tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),
         tests("HoldfastAgent"),
         .testTarget(name: "HoldfastProcessTests", dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport"]),
