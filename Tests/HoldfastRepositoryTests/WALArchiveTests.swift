@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastArchive
 import HoldfastCore
 import HoldfastRepositoryTestSupport
@@ -67,7 +68,7 @@ struct WALArchiveTests {
         for codec in Codec.allCases {
             let other = try Self.archive(store, Compression(codec, level: 1))
             #expect(try Self.push(other, name, bytes) == .alreadyThere)
-            #expect(try other.fetch(name) == bytes)
+            #expect(try same(other.fetch(name), bytes))
         }
         #expect(store.paths == paths)
         do {
@@ -77,7 +78,7 @@ struct WALArchiveTests {
             #expect(refused == name)
             #expect(why.contains("other content"))
         }
-        #expect(try archive.fetch(name) == bytes)
+        #expect(try same(archive.fetch(name), bytes))
     }
 
     @Test("D2: a segment of another cluster, or of another timeline with this number, is refused by name")
@@ -150,16 +151,16 @@ struct WALArchiveTests {
                 let survivor = try Self.archive(memory)
                 let fetched = try survivor.fetch(name)
                 if case .success = pushed {
-                    #expect(fetched == bytes, "\(fault) at \(number)")
+                    #expect(same(fetched, bytes), "\(fault) at \(number)")
                 } else {
-                    #expect(fetched == nil || fetched == bytes, "\(fault) at \(number)")
+                    #expect(fetched == nil || same(fetched, bytes), "\(fault) at \(number)")
                 }
                 // A summary may stand alone, a segment never.
                 let listed = try memory.list(survivor.layout.wal(.first)).map(\.name)
                 #expect(listed.count < 2 || listed.contains("\(name).summary"))
                 #expect(listed.count != 1 || listed == ["\(name).summary"])
                 try Self.push(survivor, name, bytes)
-                #expect(try survivor.fetch(name) == bytes)
+                #expect(try same(survivor.fetch(name), bytes))
                 if !reached { break }
                 number += 1
                 total += 1
@@ -208,7 +209,7 @@ struct WALArchiveTests {
             #expect(throws: RepositoryError.segmentMissing(Self.name(2))) { try archive.fetchExisting(Self.name(2)) }
             #expect(try archive.inventory(of: .first).gaps == [SegmentNumber(2)...SegmentNumber(2)])
             try Self.push(archive, Self.name(2), Self.bytes(2))
-            #expect(try archive.fetch(Self.name(2)) == Self.bytes(2))
+            #expect(try same(archive.fetch(Self.name(2)), Self.bytes(2)))
         }
     }
 
@@ -238,7 +239,7 @@ struct WALArchiveTests {
             #expect(object.hasSuffix(".summary"))
         }
         store.overwrite(path, whole)
-        #expect(try archive.fetch(Self.name(1)) == Self.bytes(1))
+        #expect(try same(archive.fetch(Self.name(1)), Self.bytes(1)))
     }
 
     @Test("its inventory names contiguous ranges and what is missing between them, for each timeline")
@@ -267,13 +268,19 @@ struct WALArchiveTests {
         for number in UInt64(1)...6 { try Self.push(archive, Self.name(number), Self.bytes(number)) }
         let reader = SegmentPrefetcher(archive, ahead: 3, workers: 2)
         defer { reader.stop() }
-        for number in UInt64(1)...6 { #expect(try reader.segment(Self.name(number)) == Self.bytes(number)) }
+        for number in UInt64(1)...6 { #expect(try same(reader.segment(Self.name(number)), Self.bytes(number))) }
         #expect(try reader.segment(Self.name(7)) == nil)
         try Self.push(archive, Self.name(7), Self.bytes(7))
-        #expect(try reader.segment(Self.name(7)) == Self.bytes(7))
+        #expect(try same(reader.segment(Self.name(7)), Self.bytes(7)))
         store.overwrite(archive.layout.segment(Self.name(4), .zstd), [])
-        #expect(try reader.segment(Self.name(2)) == Self.bytes(2))
-        #expect(try reader.segment(Self.name(3)) == Self.bytes(3))
+        #expect(try same(reader.segment(Self.name(2)), Self.bytes(2)))
+        #expect(try same(reader.segment(Self.name(3)), Self.bytes(3)))
         #expect(throws: RepositoryError.self) { _ = try reader.segment(Self.name(4)) }
     }
+}
+
+/// Equality of segments at the speed of memory, and without printing them.
+private func same(_ one: [UInt8]?, _ other: [UInt8]) -> Bool {
+    guard let one, one.count == other.count else { return false }
+    return memcmp(one, other, one.count) == 0
 }

@@ -145,11 +145,12 @@ package final class Lease: Sendable {
     /// Gives it back, so that nobody need wait. What was lost before is left alone.
     package func release() throws {
         try renewing.withLock { _ in
-            guard isHeld else { return }
-            let number = state.withLock { state -> UInt64 in
-                state.ended = true
-                return state.number + 1
+            let next = state.withLock { state -> UInt64? in
+                defer { state.ended = true }
+                return state.ended ? nil : state.number + 1
             }
+            // Late is harmless: of another's lease the higher number stays, and says what holds.
+            guard let number = next else { return }
             if try store.create(objects.path(number), try content(true)) != .different {
                 try remove([number - 1], below: number)
             }

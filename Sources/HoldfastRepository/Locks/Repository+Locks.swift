@@ -66,7 +66,7 @@ extension Repository {
         return lease
     }
 
-    /// Goes on with a hold that another process made (a restore's, by `serve`). Throws `leaseLost` when it is gone:
+    /// Goes on with a hold that another process made (a restore's, by `serve`), which must not renew it any more. Throws `leaseLost` when it is gone:
     /// what it protected may be given up by now.
     package func continueHold(_ name: String) throws -> Lease {
         guard ObjectName.isValid(name), name.hasPrefix(LockName.holdPrefix) else {
@@ -88,6 +88,8 @@ extension Repository {
         guard try store.create(objects.path(last.number + 1), try content(false)) != .different else {
             throw RepositoryError.leaseLost(name)
         }
+        // One that slept between its reading and its creation may have made a number that was used and removed.
+        guard try objects.list(store).last?.number == last.number + 1 else { throw RepositoryError.leaseLost(name) }
         return Lease.adopt(
             name, leaseSeconds: record.leaseSeconds, store: store, objects: objects, environment: environment,
             removableFrom: 1, number: last.number + 1, madeAfter: before, content: content)
