@@ -10,7 +10,8 @@ enum EngineAdapter {
     /// An engine's error as a reply.
     static func reply(to error: EngineError) -> String {
         switch error {
-        case .disk(let error) where error.isNoSpace: return ErrorReplies.noSpace(error.diagnosis)
+        case .disk(let cause) where cause.isNoSpace, .writesRefused(let cause) where cause.isNoSpace:
+            return ErrorReplies.noSpace(error.diagnosis)
         default: return ErrorCode.reply(error.diagnosis)
         }
     }

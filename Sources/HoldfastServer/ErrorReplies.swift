@@ -17,11 +17,9 @@ enum ErrorReplies {
 
     /// Why no transaction can be begun.
     static func refusal(_ error: any Error) -> String {
-        guard let error = error as? EngineError, case .disk(let cause) = error, cause.isNoSpace else {
-            guard let error = error as? any DiagnosableError else { return text(error) }
-            return "READONLY " + error.diagnosis.description.replacing("\n", with: "; ")
-        }
-        return noSpace(cause.diagnosis)
+        let reply = text(error)
+        guard let error = error as? any DiagnosableError, !reply.hasPrefix("MISCONF ") else { return reply }
+        return "READONLY " + error.diagnosis.description.replacing("\n", with: "; ")
     }
 
     static func noSpace(_ diagnosis: Diagnosis) -> String {

@@ -67,7 +67,7 @@ struct Information {
                 ("appended_lsn", "\(status.appendedLSN)"), ("last_transaction", "\(status.lastTransaction)"),
                 ("wal_sync_microseconds", "\(Int(report.syncMicroseconds))"),
                 ("wal_sync_on_event_loop", report.syncsOnLoop ? "1" : "0"),
-                ("pages", "\(status.pages)"), ("running_backups", "\(status.runningBackups)"),
+                ("running_backups", "\(status.runningBackups)"),
             ] + (status.writeRefusal.map { [("write_refusal", Self.oneLine($0))] } ?? [])
         case "stats":
             return [

@@ -71,8 +71,6 @@ struct ServerCommands: Sendable {
             for index in stride(from: 2, to: words.count, by: 2) {
                 try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
             }
-            try engine.setCheckpoint(
-                walBytes: changed.checkpointBytes, everySeconds: Int(changed.checkpointSeconds.rounded(.up)))
             try composition.apply(changed)
             outcome.settings = changed
             out.ok()

@@ -31,9 +31,9 @@ final class TurnWriter {
     /// Lets a connection take part in this turn's transaction; false when the writer thread must do it.
     func join(_ connection: ClientConnection) -> Bool {
         if transaction == nil {
-            guard pace.syncsOnLoop, !engine.isCheckpointSyncing else { return false }
+            guard pace.syncsOnLoop else { return false }
             // An error here (writes refused, closed) is met again, and told, by the writer thread.
-            guard let begun = try? engine.tryBeginTransaction(onlyResident: true) else { return false }
+            guard let begun = try? engine.tryBeginTransaction() else { return false }
             transaction = begun
             changes = 0
             let end = NIOLoopBound(self, eventLoop: loop)
