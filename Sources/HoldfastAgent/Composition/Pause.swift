@@ -1,0 +1,17 @@
+import ServiceLifecycle
+
+/// Waits inside a service.
+enum Pause {
+    /// `false`: the service is to stop.
+    static func milliseconds(_ count: Int) async -> Bool {
+        if Task.isShuttingDownGracefully || Task.isCancelled { return false }
+        do {
+            return try await cancelWhenGracefulShutdown {
+                try await Task.sleep(for: .milliseconds(count))
+                return true
+            }
+        } catch {
+            return false
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Foundation
+import HoldfastArchive
+import HoldfastCore
+import Logging
+import ServiceLifecycle
+
+/// Takes the scheduled backups of one cluster, one at a time. Its state is durable before a run begins and after it has
+/// ended: a run that the agent did not survive is made up for at the next start.
+actor ScheduleService: Service {
+    private let configuration: Configuration
+    private let file: ScheduleFile<RealDisk>
+    private let clock: AgentClock
+    private let log: Logger
+    private var plan: JobPlan
+    private static let job = "full"
+
+    init(
+        _ configuration: Configuration, _ expression: CronExpression, disk: RealDisk, clock: AgentClock, log: Logger
+    ) throws {
+        self.configuration = configuration
+        self.clock = clock
+        self.log = log
+        file = ScheduleFile(disk)
+        let zone = configuration.schedule.timeZone.flatMap { TimeZone(identifier: $0) } ?? .current
+        let schedule = CronSchedule(expression, in: zone)
+        plan = JobPlan(schedule, state: try file.load()[Self.job], now: clock.now)
+        // From here on a run that is missed is known to have been missed.
+        try file.save([Self.job: plan.state])
+    }
+
+    func run() async throws {
+        log.info("schedule", metadata: ["full": "\(plan.schedule.expression) \(plan.schedule.timeZone.identifier)"])
+        while true {
+            switch plan.step(now: clock.now) {
+            case .wait(let until):
+                guard await Pause.milliseconds(clock.millisecondsUntil(until)) else { return }
+            case .run(let due):
+                if Task.isShuttingDownGracefully { return }
+                try file.save([Self.job: plan.state])
+                guard await takeBackup(due: due) else { return }
+                try file.save([Self.job: plan.state])
+            }
+        }
+    }
+
+    /// `false`: the agent is to stop, and the run is still due.
+    private func takeBackup(due: Int) async -> Bool {
+        let cancellation = CancellationFlag()
+        var backup = TakeBackup(configuration, log: log)
+        backup.label = "scheduled"
+        backup.isFast = false
+        backup.cancellation = cancellation
+        let work = backup
+        log.info(
+            "scheduled backup is due", metadata: ["due": "\(Timestamp.text(microseconds: Int64(due) * 1_000_000))"])
+        do {
+            _ = try await withGracefulShutdownHandler {
+                try await BlockingWork.run("backup") { try work.run() }
+            } onGracefulShutdown: {
+                cancellation.cancel()
+            }
+            plan.succeeded(now: clock.now)
+            return true
+        } catch {
+            if cancellation.isCancelled {
+                log.notice("the scheduled backup was stopped with the agent; it is due at the next start")
+                return false
+            }
+            let isBusy = (error as? any DiagnosableError)?.diagnosis.status == .tryAgain
+            plan.failed(now: clock.now, why: LogOutput.text(error), isBusy: isBusy)
+            log.error(
+                "the scheduled backup failed",
+                metadata: [
+                    "error": "\(LogOutput.text(error))", "attempts": "\(plan.state.attempts)",
+                    "retry_at":
+                        "\(plan.state.retryAt.map { Timestamp.text(microseconds: Int64($0) * 1_000_000) } ?? "")",
+                ])
+            return true
+        }
+    }
+}

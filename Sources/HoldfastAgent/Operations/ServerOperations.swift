@@ -1,0 +1,73 @@
+import HoldfastCore
+import HoldfastWire
+
+/// What the command line asks of a running server.
+package enum ServerOperations {
+    /// `holdfast status`: documented fields first, then whatever else the server says of itself.
+    package static func status(of address: WireAddress) throws -> Report {
+        let reply = try ask(address, "STATUS")
+        var pairs = reply.pairs ?? []
+        let first = [
+            "role", "timeline", "lsn", "replay_lsn", "leader_lsn", "lag_bytes", "archived_lsn", "system_identifier",
+        ]
+        var fields: [(key: String, value: JSONValue)] = []
+        for name in first {
+            let index = pairs.firstIndex { $0.key.text == name }
+            fields.append((key: name, value: index.map { JSONValue(pairs.remove(at: $0).value) } ?? .null))
+        }
+        fields += pairs.map { (key: $0.key.text ?? "", value: JSONValue($0.value)) }
+        let width = fields.map(\.key.count).max() ?? 0
+        let lines = fields.filter { $0.value != .null }.map { field in
+            let padding = String(repeating: " ", count: width - field.key.count + 2)
+            return terminalSafe(field.key) + padding + plain(field.value) + "\n"
+        }
+        return Report(text: lines.joined(), json: .object(fields))
+    }
+
+    package static func checkpoint(at address: WireAddress) throws -> Report {
+        try report(address, ["CHECKPOINT"]) { "checkpoint complete, redo point \($0["redo_lsn"]?.text ?? "?")" }
+    }
+
+    package static func switchWAL(at address: WireAddress) throws -> Report {
+        try report(address, ["WAL", "SWITCH"]) {
+            "switched: segment \($0["segment"]?.text ?? "?") ends at \($0["lsn"]?.text ?? "?")"
+        }
+    }
+
+    package static func restorePoint(_ name: String, at address: WireAddress) throws -> Report {
+        guard ObjectName.isValid(name) else {
+            throw NameRefused(diagnosis: ObjectName.refusal(name, of: "restore point"))
+        }
+        return try report(address, ["RESTOREPOINT", name]) { "restore point \(name) at \($0["lsn"]?.text ?? "?")" }
+    }
+
+    package static func promote(_ address: WireAddress) throws -> Report {
+        try report(address, ["PROMOTE"]) { "promoted: timeline \($0["timeline"]?.text ?? "?")" }
+    }
+
+    private static func ask(_ address: WireAddress, _ words: String...) throws(WireError) -> WireValue {
+        let client = try WireClient(to: address)
+        defer { client.close() }
+        return try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
+    }
+
+    private static func report(
+        _ address: WireAddress, _ words: [String], _ line: (WireValue) -> String
+    ) throws(WireError) -> Report {
+        let client = try WireClient(to: address)
+        defer { client.close() }
+        let reply = try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
+        return Report(text: terminalSafe(line(reply)) + "\n", json: JSONValue(reply.pairs.map { .map($0) } ?? reply))
+    }
+
+    private static func plain(_ value: JSONValue) -> String {
+        if case .string(let text) = value { return terminalSafe(text) }
+        if case .array(let values) = value { return values.map(plain).joined(separator: "; ") }
+        return value.text()
+    }
+}
+
+/// A name that may not be one.
+package struct NameRefused: DiagnosableError {
+    package var diagnosis: Diagnosis
+}

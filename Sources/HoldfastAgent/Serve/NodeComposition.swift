@@ -1,0 +1,117 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastServer
+import HoldfastWAL
+import HoldfastWire
+import Logging
+import Synchronization
+
+/// What the server needs of the process around it: promotion, the archive's state, settings at run time, shutdown.
+final class NodeComposition: ServerComposition {
+    private struct State {
+        var settings: RuntimeSettings
+        var shutdown: (@Sendable () -> Void)?
+        var isShuttingDown = false
+        var report: ArchiveReport?
+        var reportedAt: ContinuousClock.Instant?
+    }
+
+    private let engine: Engine
+    private let disk: RealDisk
+    private let isArchiving: Bool
+    private let log: Logger
+    private let state: Mutex<State>
+    /// With so many segments waiting the archive is away or too slow, and somebody should know.
+    private static let longQueue = 8
+
+    init(_ engine: Engine, _ disk: RealDisk, settings: RuntimeSettings, isArchiving: Bool, log: Logger) {
+        self.engine = engine
+        self.disk = disk
+        self.isArchiving = isArchiving
+        self.log = log
+        state = Mutex(State(settings: settings))
+    }
+
+    var archiveTimeoutMilliseconds: Int? {
+        state.withLock { $0.settings.archiveTimeoutSeconds.map { Int($0 * 1000) } }
+    }
+
+    func promote() throws -> [(name: String, value: WireValue)] {
+        try engine.promote()
+        let status = engine.status
+        log.notice(
+            "promoted", metadata: ["timeline": "\(status.timeline.rawValue)", "lsn": "\(status.durableLSN)"])
+        return [
+            ("timeline", .integer(Int64(status.timeline.rawValue))), ("lsn", .simple(status.durableLSN.description)),
+        ]
+    }
+
+    func apply(_ settings: RuntimeSettings) throws { state.withLock { $0.settings = settings } }
+
+    // MARK: Shutdown
+
+    func onShutdown(_ body: @escaping @Sendable () -> Void) {
+        let isLate = state.withLock { state in
+            state.shutdown = body
+            return state.isShuttingDown
+        }
+        if isLate { body() }
+    }
+
+    func shutdown() {
+        let body = state.withLock { state in
+            state.isShuttingDown = true
+            return state.shutdown
+        }
+        body?()
+    }
+
+    // MARK: The archive
+
+    /// Looked up at most once a second.
+    func archiveReport() -> ArchiveReport? {
+        guard isArchiving else { return nil }
+        let now = ContinuousClock.now
+        if let known = state.withLock({ state in
+            state.reportedAt.map { now - $0 < .seconds(1) } == true ? state.report : nil
+        }) {
+            return known
+        }
+        let report = readQueue()
+        state.withLock { state in
+            state.report = report
+            state.reportedAt = now
+        }
+        return report
+    }
+
+    private func readQueue() -> ArchiveReport {
+        var ready: [SegmentName] = []
+        var done: SegmentName?
+        do {
+            for entry in try disk.list("wal/archive_status") {
+                if entry.hasSuffix(".ready"), let name = SegmentName(entry.dropLast(6)) { ready.append(name) }
+                if entry.hasSuffix(".done"), let name = SegmentName(entry.dropLast(5)) {
+                    done = Swift.max(done ?? name, name)
+                }
+            }
+        } catch {
+            return ArchiveReport(
+                queuedSegments: 0, queuedBytes: 0, archivedLSN: nil,
+                warnings: ["the archive's queue cannot be read: \(LogOutput.text(error))"])
+        }
+        let oldest = ready.min()
+        // Everything below the oldest that waits is in the archive.
+        let archived = oldest.map(\.segment.start) ?? done?.segment.end
+        var warnings: [String] = []
+        if ready.count >= Self.longQueue {
+            warnings.append(
+                "\(ready.count) WAL segments wait for the archive: check holdfast agent and the repository")
+        }
+        var report = ArchiveReport(
+            queuedSegments: ready.count, queuedBytes: ready.count * SegmentNumber.bytes,
+            archivedLSN: archived?.description, lastArchivedSegment: done?.description, warnings: warnings)
+        report.oldestSegment = oldest?.description
+        return report
+    }
+}

@@ -1,0 +1,131 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastReplica
+import HoldfastRepository
+import HoldfastWAL
+import Logging
+
+/// What is decided before a node's engine is opened: whether it archives, from where it replays, and whether its
+/// timeline is its own.
+struct NodeStart: Sendable {
+    /// `nil`: there is none, or it is not to be used.
+    let repository: Repository?
+    let isArchiving: Bool
+    private let signal: RecoverySignal?
+    private let log: Logger
+
+    init(_ configuration: Configuration, _ disk: RealDisk, isWithoutArchive: Bool, log: Logger) throws {
+        self.log = log
+        let control = try DataDirectory.control(disk)
+        if control.state == .restoring { throw EngineError.restoreInProgress(control.command) }
+        signal =
+            try disk.exists(RecoverySignal.fileName)
+            ? RecoverySignal(decoding: disk.readAll(RecoverySignal.fileName)) : nil
+        let isConfigured = !configuration.repositories.isEmpty && configuration.cluster != nil
+        let isCopy = signal.map { !$0.usesArchive } ?? false
+        guard isConfigured else {
+            guard !control.isArchiving || isWithoutArchive else { throw ServeError.archivingRecorded(disk.root) }
+            if let signal { throw ServeError.recoveryNeedsRepository(disk.root, backup: signal.backup) }
+            repository = nil
+            isArchiving = false
+            return
+        }
+        if isWithoutArchive && signal == nil {
+            repository = nil
+            isArchiving = false
+            return
+        }
+        let access = ClusterAccess(configuration)
+        repository = try Self.repository(access, control, isNeeded: signal != nil, log)
+        // A copy reads the archive for its replay, and is nothing to it afterwards.
+        isArchiving = !isCopy && !isWithoutArchive
+        if isArchiving, signal == nil, let repository { try Self.requireOwnTimeline(repository, control) }
+    }
+
+    /// A repository that is away is no reason not to serve: segments wait in `wal/`. One that is another cluster's is.
+    private static func repository(
+        _ access: ClusterAccess, _ control: ControlData, isNeeded: Bool, _ log: Logger
+    ) throws -> Repository? {
+        do {
+            return isNeeded
+                ? try access.repository(expecting: control.system)
+                : try access.repository(creatingFor: control.system)
+        } catch let error as StoreError where !isNeeded {
+            log.warning(
+                "the repository cannot be used now: WAL waits in the data directory",
+                metadata: ["error": "\(LogOutput.text(error))"])
+            return nil
+        }
+    }
+
+    /// A timeline that was opened without a claim in this repository (a copy's) must not be archived into it, and a
+    /// timeline claimed by another node must not be written.
+    static func requireOwnTimeline(_ repository: Repository, _ control: ControlData) throws {
+        if let claim = try repository.claim(above: control.timeline) {
+            throw ServeError.fenced(own: control.timeline, claimed: claim)
+        }
+        guard control.timeline > .first else { return }
+        guard let bytes = try repository.history(control.timeline),
+            try TimelineHistory(decoding: bytes).entry(control.timeline)?.token == control.token
+        else { throw ServeError.privateTimeline(control.timeline) }
+    }
+
+    /// Opens the engine; after a restore that means to replay the archive to the target first.
+    func open(_ disk: RealDisk, _ options: EngineOptions) async throws -> Engine {
+        var options = options
+        if let signal, let repository {
+            log.info(
+                "recovering from the archive",
+                metadata: ["backup": "\(printable(signal.backup))", "target": "\(signal.target)"])
+            options.recovery = try source(signal, repository)
+        }
+        let chosen = options
+        return try await BlockingWork.run("open") { try Engine(opening: disk, options: chosen) }
+    }
+
+    private func source(_ signal: RecoverySignal, _ repository: Repository) throws -> ArchiveRecoverySource {
+        do {
+            return try ArchiveRecoverySource(repository, hold: signal.hold)
+        } catch RepositoryError.leaseLost {
+            // It lapsed, or an earlier start gave it back at a target where it paused. A new one says whether what it
+            // protected is still there.
+            let hold = try repository.takeHold(
+                on: BackupID(signal.backup), walFrom: nil, purpose: "replay of \(printable(signal.backup))")
+            return try ArchiveRecoverySource(repository, hold: hold.name)
+        }
+    }
+}
+
+/// Why a node must not serve.
+package enum ServeError: DiagnosableError, Equatable {
+    case archivingRecorded(String)
+    case recoveryNeedsRepository(String, backup: String)
+    case fenced(own: TimelineID, claimed: TimelineID)
+    case privateTimeline(TimelineID)
+
+    package var diagnosis: Diagnosis {
+        switch self {
+        case .archivingRecorded(let path):
+            Diagnosis(
+                "this node archives its WAL, and no repository is configured", at: printable(path, limit: 300),
+                why: "segments would be kept for ever, or be missing from the archive",
+                next: "give cluster and repository in the configuration, or --no-archive to give archiving up",
+                status: .configuration)
+        case .recoveryNeedsRepository(let path, let backup):
+            Diagnosis(
+                "this directory must replay the archive first, and no repository is configured",
+                at: printable(path, limit: 300), why: "it was restored from backup \(printable(backup))",
+                next: "give the configuration that it was restored with", status: .configuration)
+        case .fenced(let own, let claimed):
+            Diagnosis(
+                "this leader must not accept writes any more", at: "timeline \(own.rawValue)",
+                why: "another node has claimed timeline \(claimed.rawValue) in the repository",
+                next: "restore this node anew, or remove what promoted the other", status: .dataError)
+        case .privateTimeline(let timeline):
+            Diagnosis(
+                "this node is a copy that must not use the repository", at: "timeline \(timeline.rawValue)",
+                why: "its timeline is not the one that the repository knows under this number",
+                next: "start it with --no-archive, or with another configuration", status: .dataError)
+        }
+    }
+}

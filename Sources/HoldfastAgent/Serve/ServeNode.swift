@@ -1,0 +1,97 @@
+import HoldfastCore
+import HoldfastEngine
+import HoldfastReplica
+import HoldfastRepository
+import HoldfastServer
+import HoldfastWAL
+import HoldfastWire
+import Logging
+import ServiceLifecycle
+
+/// `holdfast serve`: opens the data directory, replays what must be replayed, and serves it until it is told to stop.
+///
+/// Order of the start: the configuration is whole; the archive agrees with the directory; the engine has its lock and
+/// has recovered; only then is anything listened to. Order of the stop: connections end, then the last checkpoint is
+/// taken and the lock released.
+package struct ServeNode: Sendable {
+    private let configuration: Configuration
+    private let isWithoutArchive: Bool
+    private let log: Logger
+
+    /// - Parameter isWithoutArchive: `--no-archive`: neither reads nor feeds the repository.
+    package init(_ configuration: Configuration, isWithoutArchive: Bool, log: Logger) {
+        self.configuration = configuration
+        self.isWithoutArchive = isWithoutArchive
+        self.log = log
+    }
+
+    package func run() async throws {
+        let data = WorkingDirectory.absolute(try configuration.requiredData())
+        let disk = try RealDisk(root: data)
+        let start = try NodeStart(configuration, disk, isWithoutArchive: isWithoutArchive, log: log)
+        var options = EngineOptions(
+            cacheBytes: configuration.server.cacheBytes, versionBytes: configuration.server.versionBytes,
+            transactionBytes: configuration.server.transactionBytes,
+            checkpointWALBytes: configuration.server.checkpointWALBytes,
+            checkpointSeconds: Swift.max(1, configuration.server.checkpointEvery / 1000))
+        options.archiving = start.isArchiving
+        let engine: Engine
+        do {
+            engine = try await start.open(disk, options)
+        } catch let error as EngineError {
+            guard case .stoppedAtTarget(let target, let lsn) = error else { throw error }
+            // What `--target-action shutdown` asks for.
+            log.notice(
+                "the recovery target is reached, and the node ends", metadata: ["target": "\(target)", "lsn": "\(lsn)"])
+            return
+        }
+        let result: Result<Void, any Error>
+        do {
+            try await serve(engine, disk, start, data)
+            result = .success(())
+        } catch {
+            result = .failure(error)
+        }
+        log.info("closing: a last checkpoint is taken")
+        try await BlockingWork.run("close") { try engine.close() }
+        try result.get()
+        log.info("stopped")
+    }
+
+    private func serve(_ engine: Engine, _ disk: RealDisk, _ start: NodeStart, _ data: String) async throws {
+        let settings = RuntimeSettings(
+            checkpointBytes: configuration.server.checkpointWALBytes,
+            checkpointSeconds: Double(configuration.server.checkpointEvery) / 1000,
+            archiveTimeoutSeconds: configuration.archive.timeout.map { Double($0) / 1000 },
+            logLevel: configuration.logLevel.rawValue)
+        let composition = NodeComposition(engine, disk, settings: settings, isArchiving: start.isArchiving, log: log)
+        let server = try LeaderServer(
+            engine: engine, configuration: serverConfiguration(), settings: settings,
+            identity: ServerIdentity(version: HoldfastVersion.text, data: data), composition: composition, logger: log)
+        var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
+            .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
+        ]
+        if start.isArchiving {
+            services.append(.init(service: SegmentSwitcher(engine: engine, composition: composition, log: log)))
+        }
+        if let repository = start.repository {
+            services.append(
+                .init(
+                    service: ClaimWatch(repository: repository, engine: engine, log: log),
+                    failureTerminationBehavior: .gracefullyShutdownGroup))
+        }
+        let group = ServiceGroup(
+            configuration: .init(
+                services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: log))
+        composition.onShutdown { Task { await group.triggerGracefulShutdown() } }
+        try await group.run()
+    }
+
+    private func serverConfiguration() -> ServerConfiguration {
+        var server = ServerConfiguration()
+        server.socket = configuration.server.socket
+        if server.socket == nil, case .unix(let path)? = configuration.leader { server.socket = path }
+        server.listen = configuration.server.listen ?? (server.socket == nil ? ServerSettings.defaultListen : nil)
+        return server
+    }
+}

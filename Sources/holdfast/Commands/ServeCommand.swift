@@ -1,0 +1,30 @@
+import ArgumentParser
+import HoldfastAgent
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Serve a data directory over RESP (what redis-cli speaks).",
+        discussion: """
+            Listens on loopback TCP (records only) and, with --socket, on a unix socket where the server's own user may \
+            do everything. After a restore it first replays the archive to the target. SIGTERM stops it in order.
+
+            EXAMPLES
+              holdfast serve --data /var/lib/holdfast/main --socket /run/holdfast/main.sock
+              holdfast serve --config /etc/holdfast/main.yaml
+            """)
+
+    @OptionGroup var configuration: ConfigurationOptions
+    @Option(help: "The data directory.") var data: String?
+    @Option(help: "HOST:PORT to listen on; a loopback address.") var listen: String?
+    @Option(help: "Path of the unix socket.") var socket: String?
+    @Flag(help: "Neither read nor feed the repository.") var noArchive = false
+
+    func run() async throws {
+        let configuration = try configuration.load([
+            "data": (option: "--data", text: data), "server.listen": (option: "--listen", text: listen),
+            "server.socket": (option: "--socket", text: socket),
+        ])
+        let log = LogOutput.start(configuration.logLevel)
+        try await ServeNode(configuration, isWithoutArchive: noArchive, log: log).run()
+    }
+}

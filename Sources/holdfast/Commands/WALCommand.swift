@@ -1,0 +1,101 @@
+import ArgumentParser
+import HoldfastAgent
+
+struct WALCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "wal", abstract: "Look at and move WAL segments by hand.",
+        subcommands: [Push.self, Fetch.self, List.self, Dump.self, Switch.self])
+
+    struct Push: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Push segments of a data directory to the archive; all that wait when none is named.",
+            discussion: """
+                EXAMPLES
+                  holdfast wal push --data /var/lib/holdfast/main
+                  holdfast wal push --data /var/lib/holdfast/main 000000010000000000000003
+                """)
+
+        @OptionGroup var configuration: ConfigurationOptions
+        @Option(help: "The data directory.") var data: String?
+        @Argument(help: "Names of segments.") var segments: [String] = []
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let configuration = try configuration.load(["data": (option: "--data", text: data)])
+            let log = LogOutput.start(configuration.logLevel)
+            try output.print(WALOperations.push(configuration, segments: segments, log: log))
+        }
+    }
+
+    struct Fetch: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Fetch one segment from the archive, checked, into a new file.",
+            discussion: """
+                EXAMPLES
+                  holdfast wal fetch 000000010000000000000003 /tmp/segment
+                """)
+
+        @OptionGroup var configuration: ConfigurationOptions
+        @Argument(help: "The segment's name.") var segment: String
+        @Argument(help: "The file to make.") var path: String
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            try output.print(WALOperations.fetch(configuration.load(), segment: segment, to: path))
+        }
+    }
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List the archived WAL: each contiguous range, or each segment.",
+            discussion: """
+                EXAMPLES
+                  holdfast wal list
+                  holdfast wal list --segments --format json
+                """)
+
+        @OptionGroup var configuration: ConfigurationOptions
+        @Flag(help: "A line for each segment.") var segments = false
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            try output.print(WALOperations.list(configuration.load(), everySegment: segments))
+        }
+    }
+
+    struct Dump: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show the records of one segment: a file, or a segment's name in the archive.",
+            discussion: """
+                EXAMPLES
+                  holdfast wal dump /var/lib/holdfast/main/wal/000000010000000000000003
+                  holdfast wal dump 000000010000000000000003 --format json
+                """)
+
+        @OptionGroup var configuration: ConfigurationOptions
+        @Argument(help: "A file, or a segment's name.") var source: String
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let output = output
+            try WALOperations.dump(
+                { try configuration.load() }, source: source, asJSON: output.format == .json
+            ) { try output.write($0) }
+        }
+    }
+
+    struct Switch: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Close the leader's current segment, so that it is archived now.",
+            discussion: """
+                EXAMPLES
+                  holdfast wal switch --connect unix:/run/holdfast/main.sock
+                """)
+
+        @OptionGroup var configuration: ConfigurationOptions
+        @OptionGroup var server: ConnectOptions
+        @OptionGroup var output: OutputOptions
+
+        func run() throws { try output.print(ServerOperations.switchWAL(at: server.address(configuration))) }
+    }
+}
