@@ -117,6 +117,12 @@ package struct EndOfLog<D: Disk> {
         var at = max(LogLayout.segmentHeaderBytes, from > start ? LogLayout.aligned(LogLayout.offset(from)) : 0)
         if from >= name.segment.end { return nil }
         while at + LogLayout.recordHeaderBytes <= count {
+            // No record begins in a block's rest that is zero: its length would be.
+            let rest = min(LogLayout.blockBytes - at % LogLayout.blockBytes, count - at)
+            if at % LogLayout.blockBytes == 0, ZeroBytes.equal(memory.baseAddress! + at, rest) {
+                at += rest
+                continue
+            }
             let header = RecordHeader(memory.baseAddress! + at)
             // The own LSN turns away all but one in 2^64 of what is not a record of this place.
             if header.lsn == start + at, header.mark > end {

@@ -116,7 +116,8 @@ extension LogWriter {
     /// Appends the filler up to the segment's end; only its header is held in memory.
     private func closeSegment() throws(WALError) {
         let offset = LogLayout.offset(LogLayout.firstRecord(atOrAfter: appendedLSN))
-        _ = try put(.filler, [], bodyBytes: 0, zeros: SegmentNumber.bytes - offset - LogLayout.recordHeaderBytes) { _ in }
+        _ = try put(.filler, [], bodyBytes: 0, zeros: SegmentNumber.bytes - offset - LogLayout.recordHeaderBytes) { _ in
+        }
     }
 
     /// Appends one record that fits in the current segment: room in memory is made by flushing what waits.

@@ -195,7 +195,8 @@ package final class LogWriter<D: Disk>: @unchecked Sendable {
 extension DiskError {
     /// A sync of a file or directory that failed for another reason than want of space.
     var isFailedSync: Bool {
-        !isNoSpace && (operation == "fdatasync" || operation == "sync" || operation.hasPrefix("sync directory")
-            || operation == "syncDirectory")
+        !isNoSpace
+            && (operation == "fdatasync" || operation == "sync" || operation.hasPrefix("sync directory")
+                || operation == "syncDirectory")
     }
 }

@@ -105,15 +105,16 @@ final class SegmentFiles<D: Disk>: Sendable {
     }
 
     private func recycle(_ old: SegmentName, as next: SegmentNumber) throws(DiskError) {
-        let file = try disk.open(old.walPath, .readWrite)
+        let file = try disk.open(old.walPath, .read)
         guard try file.size() == UInt64(SegmentNumber.bytes) else {
             file.close()
             try disk.remove(old.walPath)
             return
         }
+        file.close()
         try disk.rename(old.walPath, to: name(next).walPath)
         try disk.syncDirectory("wal")
-        add(Segment(number: next, file: file, isZeroed: false))
+        add(Segment(number: next, file: try disk.open(name(next).walPath, .readWrite), isZeroed: false))
     }
 
     private func create(_ number: SegmentNumber) throws(DiskError) {
@@ -130,8 +131,10 @@ final class SegmentFiles<D: Disk>: Sendable {
             do throws(DiskError) { try disk.remove(temporary) } catch {}
             throw error
         }
+        file.close()
         try disk.syncDirectory("wal")
-        add(Segment(number: number, file: file, isZeroed: true))
+        // Opened again under its own name, which is the one that errors tell.
+        add(Segment(number: number, file: try disk.open(path, .readWrite), isZeroed: true))
     }
 
     private func zeroFill(_ file: D.File) throws(DiskError) {

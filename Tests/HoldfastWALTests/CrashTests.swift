@@ -34,13 +34,13 @@ struct CrashTests {
         let seed = SeededGenerator.announcedSeed("log crash")
         let dry = try makeDisk(seed: seed)
         let made = dry.calls
-        _ = run(dry, .newLog, from: 1, count: 16)
+        _ = run(dry, .newLog, from: 1, count: 10)
         let total = dry.calls - made
         #expect(total > 50)
         for call in 1...total {
             let disk = try makeDisk(seed: seed &+ UInt64(call))
             disk.failPower(atCall: disk.calls + call)
-            var acknowledged = run(disk, .newLog, from: 1, count: 16)
+            var acknowledged = run(disk, .newLog, from: 1, count: 10)
             var survivor = disk.restart(seed: seed ^ UInt64(call))
             var present: [UInt64] = []
             // Twice: the recovery's own end, and what is written behind it, are crashed into as well.

@@ -293,8 +293,11 @@ struct LogWriterTests {
 extension LogWriter {
     /// Fillers that leave `slack` bytes of the current segment.
     func fillSegment(leaving slack: Int) throws(WALError) {
+        let segment = SegmentNumber(containing: appendedLSN)
         while true {
             let at = LogLayout.offset(LogLayout.firstRecord(atOrAfter: appendedLSN))
+            // A rest too short for a header went with the last filler.
+            if SegmentNumber(containing: appendedLSN) > segment { return }
             let gap = SegmentNumber.bytes - slack - at
             if gap == 0 { return }
             let bytes = gap > LogLayout.maximumRecordBytes ? LogLayout.maximumRecordBytes / 2 : gap

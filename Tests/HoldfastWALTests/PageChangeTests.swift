@@ -27,8 +27,12 @@ struct PageChangeTests {
         page.lower = Int.random(in: 24...4000, using: &random)
         page.upper = Int.random(in: 4000...8192, using: &random)
         page.lsn = LSN(1000)
-        for at in 24..<page.lower { base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self) }
-        for at in page.upper..<8192 { base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self) }
+        for at in 24..<page.lower {
+            base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self)
+        }
+        for at in page.upper..<8192 {
+            base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self)
+        }
     }
 
     /// What trees do: bytes change, slots shift, bounds move.
@@ -38,7 +42,9 @@ struct PageChangeTests {
             switch Int.random(in: 0...3, using: &random) {
             case 0:
                 let at = Int.random(in: 16...8191, using: &random)
-                if at < 20 || at >= 24 { base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self) }
+                if at < 20 || at >= 24 {
+                    base.storeBytes(of: UInt8.random(in: 0...255, using: &random), toByteOffset: at, as: UInt8.self)
+                }
             case 1:
                 let shift = min(8, page.upper - page.lower)
                 let at = Int.random(in: 24...page.lower, using: &random)
@@ -94,7 +100,9 @@ struct PageChangeTests {
         var random = SeededGenerator(seed: 5)
         randomize(pages.old, &random)
         Page(pages.old).lower = 3000
-        for at in 24..<3000 { pages.old.storeBytes(of: UInt8(truncatingIfNeeded: at * 7 + at / 256), toByteOffset: at, as: UInt8.self) }
+        for at in 24..<3000 {
+            pages.old.storeBytes(of: UInt8(truncatingIfNeeded: at * 7 + at / 256), toByteOffset: at, as: UInt8.self)
+        }
         Page(pages.old).zeroHole()
         pages.new.copyMemory(from: pages.old, byteCount: Page.bytes)
         (pages.new + 508).copyMemory(from: pages.new + 500, byteCount: 2500)

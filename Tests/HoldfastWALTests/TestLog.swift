@@ -46,7 +46,9 @@ func commit(_ number: Int, pages: Int = 1, fill: Int = 8) -> CommitBuilder {
         let page = Page(memory)
         page.format(number: PageNumber(UInt32(index)), kind: .leaf)
         page.lower = Page.headerBytes + fill
-        for at in 0..<fill { memory.storeBytes(of: UInt8(truncatingIfNeeded: number + at), toByteOffset: 24 + at, as: UInt8.self) }
+        for at in 0..<fill {
+            memory.storeBytes(of: UInt8(truncatingIfNeeded: number + at), toByteOffset: 24 + at, as: UInt8.self)
+        }
         builder.addImage(page: PageNumber(UInt32(index)), of: memory)
     }
     return builder

@@ -22,7 +22,7 @@ struct TimelineTests {
                 holdfast timeline history 1
                 00000001\t0/0\tA1A2A3A4A5A6A7A8\tinitialised
                 00000002\t0/3000060\t00000000000000B2\tpromoted by node-b
-                crc32c GOLDENCRC
+                crc32c F45A2BC3
 
                 """)
         #expect(try TimelineHistory(decoding: history.encoded()) == history)
