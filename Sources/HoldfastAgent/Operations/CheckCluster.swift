@@ -66,7 +66,7 @@ package struct CheckCluster: Sendable {
 
     /// A second creation under a name that is taken must be refused, or claims and markers mean nothing.
     private static func proveExclusiveCreation(_ repository: Repository) throws -> String {
-        let path = repository.layout.lock("check-" + TimelineToken.random().description) / "00000001.json"
+        let path = repository.layout.lock("check") / (TimelineToken.random().description + ".json")
         defer { try? repository.store.delete(path) }
         guard try repository.store.create(path, Array("{\"first\":true}\n".utf8)) == .created else {
             throw CheckFailed(text: "an object of a random name was there already")

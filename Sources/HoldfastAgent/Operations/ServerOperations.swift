@@ -13,7 +13,9 @@ package enum ServerOperations {
         var fields: [(key: String, value: JSONValue)] = []
         for name in first {
             let index = pairs.firstIndex { $0.key.text == name }
-            fields.append((key: name, value: index.map { JSONValue(pairs.remove(at: $0).value) } ?? .null))
+            let value = index.map { JSONValue(pairs.remove(at: $0).value) } ?? .null
+            // What is not known yet is null, not an empty string.
+            fields.append((key: name, value: value == "" ? .null : value))
         }
         fields += pairs.map { (key: $0.key.text ?? "", value: JSONValue($0.value)) }
         let width = fields.map(\.key.count).max() ?? 0
