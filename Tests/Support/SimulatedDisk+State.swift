@@ -154,11 +154,17 @@ extension SimulatedDisk {
             let end = offset + bytes.count
             nodes[node]!.cache.write(bytes, at: offset)
             let perChunk = SparseBytes.chunk / SimulatedDisk.sector
-            for index in offset / SimulatedDisk.sector...(end - 1) / SimulatedDisk.sector {
+            let last = (end - 1) / SimulatedDisk.sector
+            var next = offset / SimulatedDisk.sector
+            while next <= last {
                 // Zeros over what is zero on the medium too cannot be lost or torn.
-                if !nodes[node]!.cache.holdsChunk(index / perChunk), !nodes[node]!.stable.holdsChunk(index / perChunk) {
+                let chunk = next / perChunk
+                if !nodes[node]!.cache.holdsChunk(chunk), !nodes[node]!.stable.holdsChunk(chunk) {
+                    next = (chunk + 1) * perChunk
                     continue
                 }
+                let index = next
+                next += 1
                 let version = sectorBytes(nodes[node]!.cache, index)
                 nodes[node]!.dirty[index, default: []].append(version)
                 nodes[node]!.falselyClean.remove(index)

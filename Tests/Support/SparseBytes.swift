@@ -1,3 +1,5 @@
+import Glibc
+
 /// A file's bytes in chunks of 64 KiB. A chunk of zeros that was never anything else is not held, so that a
 /// zero-filled segment costs nothing and copies of a disk are cheap.
 struct SparseBytes {
@@ -20,7 +22,7 @@ struct SparseBytes {
                     target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[within..<within + n]))
                 }
             } else {
-                target.initializeMemory(as: UInt8.self, repeating: 0)
+                memset(target.baseAddress!, 0, n)
             }
             at += n
         }
@@ -42,13 +44,19 @@ struct SparseBytes {
             let n = Swift.min(Self.chunk - within, offset + source.count - at)
             let piece = UnsafeRawBufferPointer(rebasing: source[(at - offset)..<(at - offset + n)])
             let index = at / Self.chunk
-            if chunks[index] != nil || !piece.allSatisfy({ $0 == 0 }) {
+            if chunks[index] != nil || !isZero(piece) {
                 chunks[index, default: [UInt8](repeating: 0, count: Self.chunk)].withUnsafeMutableBytes {
                     UnsafeMutableRawBufferPointer(rebasing: $0[within..<within + n]).copyMemory(from: piece)
                 }
             }
             at += n
         }
+    }
+
+    /// By `memcmp` with itself, one byte on: a loop would cost seconds for each segment in a debug build.
+    private func isZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let base = bytes.baseAddress, bytes.count > 0 else { return true }
+        return bytes[0] == 0 && memcmp(base, base + 1, bytes.count - 1) == 0
     }
 
     mutating func write(_ source: [UInt8], at offset: Int) {

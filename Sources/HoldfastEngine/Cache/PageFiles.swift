@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 import Synchronization
 
@@ -68,7 +69,7 @@ final class PageFiles<D: Disk>: PageStore {
                 got = try file.read(into: target, at: number.fileOffset)
             }
             if got < target.count {
-                (out + got).initializeMemory(as: UInt8.self, repeating: 0, count: target.count - got)
+                memset(out + got, 0, target.count - got)
             }
             page += UInt64(pages)
             left -= pages

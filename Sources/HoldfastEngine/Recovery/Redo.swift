@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 import HoldfastWAL
 
@@ -88,7 +89,7 @@ extension PageCache {
         let known = table[page]
         if known != 0 { return known }
         let slot = try takeSlot()
-        frames.address(slot).initializeMemory(as: UInt8.self, repeating: 0, count: Page.bytes)
+        memset(frames.address(slot), 0, Page.bytes)
         lock.lock()
         installNewest(slot, for: page)
         lock.unlock()

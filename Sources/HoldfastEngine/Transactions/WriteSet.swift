@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 
 /// The pages that the running transaction has changed: its copies, and what they were copied from.
@@ -61,7 +62,7 @@ final class WriteSet {
             add(page, slot, base, true)
             address = cache.frames.address(slot)
         }
-        address.initializeMemory(as: UInt8.self, repeating: 0, count: Page.bytes)
+        memset(address, 0, Page.bytes)
         return address
     }
 
