@@ -18,7 +18,6 @@ final class ServerCore: @unchecked Sendable {
     let loop: any EventLoop
     let services: CommandServices
     let pace: SyncPace
-    let writer: WriterQueue
     /// Reads that miss the cache, scans, `INFO` and the like.
     let readers: NIOThreadPool
     /// Checkpoints, backups and the like, which may take minutes.
@@ -26,8 +25,11 @@ final class ServerCore: @unchecked Sendable {
     private let connectionGauge = Gauge(label: "holdfast_connections")
     private let commandCounter = Counter(label: "holdfast_commands_total")
 
-    // The event loop's.
+    // Set once, in `init`.
+    private(set) var writer: WriterQueue!
     private(set) var turn: TurnWriter!
+
+    // The event loop's.
     private(set) var connections: [Int: ClientConnection] = [:]
     var statistics = ServerStatistics()
     var settings: RuntimeSettings
@@ -53,13 +55,20 @@ final class ServerCore: @unchecked Sendable {
         services = CommandServices(
             cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: configuration.replyBytes)
         pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
-        // The engine has already told its `onFatal`, which ends the process unless a test replaced it.
-        let fatal: @Sendable (any Error) -> Void = { [logger] error in
-            logger.critical("the log cannot be made durable; no reply is sent", metadata: ["error": "\(error)"])
-        }
+        let fatal: @Sendable (any Error) -> Void = { [weak self] error in self?.logHasFailed(error) }
         writer = WriterQueue(
             engine: engine, services: services, pace: pace, pool: pools.writer, loop: loop, fatal: fatal)
         turn = TurnWriter(engine: engine, pace: pace, loop: loop, fatal: fatal)
+    }
+
+    /// Nobody knows what is on the disk: nothing is answered any more. The engine has told its `onFatal` already, which
+    /// ends the process unless it was replaced.
+    private func logHasFailed(_ error: any Error) {
+        logger.critical("the log cannot be made durable; no reply is sent", metadata: ["error": "\(error)"])
+        loop.execute {
+            self.isDraining = true
+            self.closeAll()
+        }
     }
 
     // MARK: Connections

@@ -75,9 +75,9 @@ struct Listeners {
     ) -> EventLoopFuture<Void> {
         guard core.mayAccept else {
             core.statistics.refusedConnections += 1
-            var text = channel.allocator.buffer(capacity: 64)
-            text.writeString("-ERR max number of clients reached\r\n")
-            return channel.writeAndFlush(text).flatMapThrowing { throw TooManyConnections() }
+            return channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(Refusal())
+            }
         }
         return channel.eventLoop.makeCompletedFuture {
             let connection = ClientConnection(core: core, id: core.nextConnectionID(), role: role, peer: peer)
@@ -85,7 +85,18 @@ struct Listeners {
         }
     }
 
-    private struct TooManyConnections: Error {}
+    /// Says that there are too many connections, and closes.
+    private final class Refusal: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        typealias OutboundOut = ByteBuffer
+
+        func channelActive(context: ChannelHandlerContext) {
+            var text = context.channel.allocator.buffer(capacity: 64)
+            text.writeString("-ERR max number of clients reached\r\n")
+            let channel = context.channel
+            context.writeAndFlush(wrapOutboundOut(text)).whenComplete { _ in channel.close(promise: nil) }
+        }
+    }
 
     /// `struct ucred`.
     private struct Credentials: Sendable {

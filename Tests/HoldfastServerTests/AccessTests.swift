@@ -1,0 +1,152 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import HoldfastWire
+import Testing
+
+@testable import HoldfastServer
+
+extension ServerTests {
+    @Suite("Who may do what, and where the server listens")
+    struct AccessTests {
+        /// A call of each command that would be right if it were allowed.
+        private static let calls: [Command: String] = [
+            .get: "GET a", .mget: "MGET a", .exists: "EXISTS a", .strlen: "STRLEN a", .getrange: "GETRANGE a 0 1",
+            .type: "TYPE a", .dbsize: "DBSIZE", .randomkey: "RANDOMKEY", .scan: "SCAN 0", .keys: "KEYS *",
+            .range: "RANGE a b", .set: "SET a 1", .setnx: "SETNX a 1", .mset: "MSET a 1", .del: "DEL x",
+            .unlink: "UNLINK x",
+            .append: "APPEND x 1", .incr: "INCR a", .decr: "DECR a", .incrby: "INCRBY a 1", .decrby: "DECRBY a 1",
+            .getset: "GETSET a 1", .getdel: "GETDEL x", .flushdb: "FLUSHDB", .multi: "MULTI", .exec: "EXEC",
+            .discard: "DISCARD", .watch: "WATCH a", .unwatch: "UNWATCH", .ping: "PING", .echo: "ECHO a",
+            .select: "SELECT 0",
+            .hello: "HELLO", .auth: "AUTH default x", .client: "CLIENT ID", .reset: "RESET", .command: "COMMAND COUNT",
+            .config: "CONFIG GET save", .info: "INFO", .role: "ROLE", .wait: "WAIT 0 0", .lastsave: "LASTSAVE",
+            .status: "STATUS", .checkpoint: "CHECKPOINT", .wal: "WAL SWITCH", .restorepoint: "RESTOREPOINT p",
+            .promote: "PROMOTE", .backup: "BACKUP START l FAST", .slot: "SLOT LIST", .replicate: "REPLICATE s 1 0/0",
+            .shutdown: "SHUTDOWN", .quit: "QUIT",
+        ]
+        private static let administrative: Set<Command> = [
+            .status, .checkpoint, .wal, .restorepoint, .promote, .backup, .slot, .replicate, .shutdown,
+        ]
+
+        @Test("S5: every command by nobody and by the server's own user")
+        func everyCommand() async throws {
+            try await ServedEngine.with { served in
+                for command in Command.allCases {
+                    let call = try #require(Self.calls[command], "\(command) is not in the table")
+                    let denied = "NOPERM this connection has no permissions to run the '\(command)' command"
+                    let anonymous = try served.anonymous(.resp2).pipeline([call])[0].errorText
+                    if Self.administrative.contains(command) {
+                        #expect(anonymous == denied)
+                    } else {
+                        #expect(anonymous?.hasPrefix("NOPERM") != true, "\(command): \(anonymous ?? "")")
+                    }
+                    // SHUTDOWN and its closing connection have a test of their own.
+                    if command == .shutdown { continue }
+                    let allowed = try served.administrator(.resp2).pipeline([call])[0].errorText
+                    #expect(allowed?.hasPrefix("NOPERM") != true, "\(command): \(allowed ?? "")")
+                }
+                let client = try served.anonymous()
+                for call in ["CONFIG SET log.level debug", "CONFIG RESETSTAT", "CLIENT LIST"] {
+                    #expect(try client.pipeline([call])[0].errorText?.hasPrefix("NOPERM") == true, "\(call)")
+                }
+                #expect(
+                    try client.pipeline(["MULTI", "SET a 1", "CHECKPOINT", "EXEC"])[2].errorText?.hasPrefix("NOPERM")
+                        == true)
+                #expect(served.shutdowns == 0)
+            }
+        }
+
+        @Test("settings that change at run time are checked, and reach the composition")
+        func settings() async throws {
+            try await ServedEngine.with { served in
+                let client = try served.administrator()
+                #expect(try client("CONFIG", "SET", "archive.timeout", "90s", "log.level", "debug") == .ok)
+                #expect(served.appliedSettings?.archiveTimeoutSeconds == 90)
+                #expect(served.appliedSettings?.logLevel == "debug")
+                #expect(try client("CONFIG", "GET", "archive.*")["archive.timeout"] == .text("90s"))
+                for bad in [
+                    "archive.timeout -1", "archive.timeout x", "log.level loud", "maxmemory 1", "listen 0.0.0.0:1",
+                ] {
+                    #expect(
+                        try client.pipeline(["CONFIG SET \(bad)"])[0].errorText?.hasPrefix("CONFIG cannot set") == true,
+                        "\(bad)")
+                }
+                #expect(served.appliedSettings?.archiveTimeoutSeconds == 90)
+            }
+        }
+
+        @Test("SHUTDOWN asks the composition, once, and answers nothing")
+        func shutdown() async throws {
+            try await ServedEngine.with { served in
+                let client = try served.administrator()
+                #expect(try client("SHUTDOWN", "ABORT") == .error("ERR No shutdown in progress."))
+                #expect(throws: WireError.disconnected(served.addresses.unix!, 0)) { try client("SHUTDOWN", "NOSAVE") }
+                #expect(served.shutdowns == 1)
+            }
+        }
+
+        @Test(
+            "an address that other machines could reach is refused",
+            arguments: [
+                "0.0.0.0:0", "[::]:0", "192.168.1.1:0", "example.com:0", "127.0.0.1.example.com:0",
+                "[::ffff:10.0.0.1]:0", "128.0.0.1:1",
+            ])
+        func notLocal(_ text: String) throws {
+            let error = #expect(throws: ServerError.self) { try Listeners.loopback(WireAddress(text)) }
+            #expect(error?.diagnosis.status == .configuration)
+        }
+
+        @Test(
+            "addresses of this machine",
+            arguments: ["127.0.0.1:0", "[::1]:0", "127.1.2.3:0", "localhost:0", "LOCALHOST:1"])
+        func local(_ text: String) throws { _ = try Listeners.loopback(WireAddress(text)) }
+
+        @Test("S11: the socket is its owner's alone, whatever the umask, and goes with the server")
+        func socketMode() async throws {
+            let old = umask(0)
+            defer { umask(old) }
+            let path = try await ServedEngine.with { served in
+                let path = served.directory.path + "/s.sock"
+                var status = stat()
+                #expect(lstat(path, &status) == 0)
+                #expect(status.st_mode & 0o777 == 0o600 && status.st_mode & S_IFMT == S_IFSOCK)
+                let names = try FileManager.default.contentsOfDirectory(atPath: served.directory.path)
+                #expect(names.sorted() == ["data", "s.sock"])
+                return path
+            }
+            #expect(access(path, F_OK) != 0)
+        }
+
+        @Test("a socket is replaced if nobody listens on it, and only then")
+        func socketFile() throws {
+            let directory = try TemporaryDirectory("holdfast-socket")
+            let path = directory.path + "/s"
+            let first = try SocketFile.listen(at: path, mode: 0o600)
+            #expect(throws: ServerError.socketInUse(path)) { try SocketFile.listen(at: path, mode: 0o600) }
+            close(first)
+            // What a killed server leaves: the file, and nobody behind it.
+            let second = try SocketFile.listen(at: path, mode: 0o600)
+            close(second)
+            try FileManager.default.removeItem(atPath: path)
+            try Data([1]).write(to: URL(filePath: path))
+            #expect(throws: ServerError.notASocket(path)) { try SocketFile.listen(at: path, mode: 0o600) }
+            #expect(try Data(contentsOf: URL(filePath: path)) == Data([1]), "what is there stays")
+            let missing = directory.path + "/no/s"
+            #expect(throws: ServerError.cannotListen(missing, ENOENT)) {
+                try SocketFile.listen(at: missing, mode: 0o600)
+            }
+        }
+
+        @Test("a port that is taken is told with its address")
+        func portTaken() async throws {
+            try await ServedEngine.with { served in
+                let taken = served.addresses.tcp!
+                let error = await #expect(throws: ServerError.self) {
+                    try await ServedEngine.with(configure: { $0.listen = taken }) { _ in }
+                }
+                #expect(error == .cannotListen(taken.description, EADDRINUSE))
+            }
+        }
+    }
+}

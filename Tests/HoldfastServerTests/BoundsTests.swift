@@ -1,0 +1,215 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import HoldfastWire
+import Testing
+
+@testable import HoldfastServer
+
+/// A connection that sends bytes as they are.
+private final class RawClient: Sendable {
+    private let descriptor: Int32
+
+    init(_ address: WireAddress) throws {
+        guard case .unix(let path) = address else {
+            throw WireError.badAddress(address.description, "raw clients use sockets")
+        }
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var name = sockaddr_un()
+        name.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        let connected = withUnsafePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard connected == 0 else { throw WireError.cannotConnect(address, errno) }
+    }
+
+    deinit { close(descriptor) }
+
+    func send(_ bytes: [UInt8]) {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL))
+            }
+            guard count > 0 else { return }
+            sent += count
+        }
+    }
+
+    func send(_ text: String) { send(Array(text.utf8)) }
+
+    func endInput() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// Everything until the server closes.
+    func rest() -> String {
+        var all: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(descriptor, &buffer, buffer.count)
+            guard count > 0 else { return String(decoding: all, as: UTF8.self) }
+            all += buffer[..<count]
+        }
+    }
+
+    /// The next `count` bytes.
+    func receive(_ count: Int) -> [UInt8] {
+        var all: [UInt8] = []
+        while all.count < count {
+            var buffer = [UInt8](repeating: 0, count: min(65536, count - all.count))
+            let step = read(descriptor, &buffer, buffer.count)
+            guard step > 0 else { break }
+            all += buffer[..<step]
+        }
+        return all
+    }
+}
+
+extension ServerTests {
+    @Suite("Frames, pipelines and connections are bounded, and cut or foreign ones end cleanly")
+    struct BoundsTests {
+        @Test("S9: malformed frames are answered with the reason, and the connection is closed")
+        func malformed() async throws {
+            try await ServedEngine.with { served in
+                let cases = [
+                    ("*1\r\n$-5\r\n", "invalid bulk length"), ("*99999999999\r\n", "invalid multibulk length"),
+                    ("*2\r\n$3\r\nGET\r\n:1\r\n", "expected '$', got ':'"),
+                    ("*1\r\n$67108865\r\n", "invalid bulk length"),
+                    ("set a \"b\r\n", "unbalanced quotes in request"),
+                    (String(repeating: "x", count: 70_000), "too big inline request"),
+                ]
+                for (bytes, reason) in cases {
+                    let client = try RawClient(served.addresses.unix!)
+                    client.send("PING\r\n" + bytes)
+                    #expect(client.rest() == "+PONG\r\n-ERR Protocol error: \(reason)\r\n")
+                }
+                // Behind writes that are on their way, the error comes after their replies.
+                let client = try RawClient(served.addresses.unix!)
+                client.send("SET a 1\r\nSET b 2\r\nGET a\r\n*1\r\nx")
+                #expect(client.rest() == "+OK\r\n+OK\r\n$1\r\n1\r\n-ERR Protocol error: expected '$', got 'x'\r\n")
+            }
+        }
+
+        @Test(
+            "requests cut at each byte run once they are whole, and not before", arguments: ServedEngine.Writes.allCases
+        )
+        func cut(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes) { served in
+                let text = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$3\r\nx\r\n\r\n*1\r\n$6\r\nAPPEND\r\n"
+                let bytes = Array(text.utf8)
+                for cut in 0..<bytes.count {
+                    let client = try RawClient(served.addresses.unix!)
+                    client.send(Array(bytes[..<cut]))
+                    client.send(Array(bytes[cut...]))
+                    client.endInput()
+                    #expect(
+                        client.rest() == "+OK\r\n-ERR wrong number of arguments for 'append' command\r\n",
+                        "cut at \(cut)")
+                }
+                let half = try RawClient(served.addresses.unix!)
+                half.send("*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$100\r\nabc")
+                half.endInput()
+                #expect(half.rest() == "")
+                #expect(try served.anonymous()("GET", "half") == .null)
+            }
+        }
+
+        @Test("a client that ends its input gets all its replies", arguments: ServedEngine.Writes.allCases)
+        func halfClosed(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes) { served in
+                let client = try RawClient(served.addresses.unix!)
+                client.send((0..<500).map { "SET k\($0) v\r\nKEYS k\($0)\r\n" }.joined())
+                client.endInput()
+                #expect(
+                    client.rest() == (0..<500).map { "+OK\r\n*1\r\n$\("k\($0)".utf8.count)\r\nk\($0)\r\n" }.joined())
+            }
+        }
+
+        @Test("a client that sends much and reads nothing is held back, not buffered without end")
+        func slowReader() async throws {
+            try await ServedEngine.with { served in
+                let value = String(repeating: "v", count: 100_000)
+                try served.anonymous()("SET", "big", value)
+                let client = try RawClient(served.addresses.unix!)
+                let count = 2000
+                try await onThread {
+                    let writer = Thread { client.send(String(repeating: "GET big\r\n", count: count)) }
+                    writer.start()
+                    // 200 MB of replies are wanted; meanwhile others are served and memory stays small.
+                    for _ in 0..<50 { #expect(try served.anonymous()("PING") == .simple("PONG")) }
+                    let used = try #require(
+                        served.administrator()("INFO", "memory").text?.split(separator: "\r\n")
+                            .first { $0.hasPrefix("used_memory:") }.flatMap { Int($0.dropFirst(12)) })
+                    #expect(used < 150 << 20, "\(used) bytes in use")
+                    let reply = Array("$100000\r\n\(value)\r\n".utf8)
+                    for _ in 0..<count where client.receive(reply.count) != reply {
+                        throw WireError.unexpectedReply(command: "GET", "a wrong reply")
+                    }
+                }
+            }
+        }
+
+        @Test("connections beyond the bound are told and closed; a place that is given up is free again")
+        func connections() async throws {
+            try await ServedEngine.with(configure: { $0.maximumConnections = 3 }) { served in
+                var clients = try (0..<3).map { _ in try served.administrator() }
+                let refused = try RawClient(served.addresses.unix!)
+                #expect(refused.rest() == "-ERR max number of clients reached\r\n")
+                for client in clients { #expect(try client("PING") == .simple("PONG")) }
+                clients.removeLast().wire.close()
+                try waitUntil("a place is free", seconds: 10) {
+                    (try? served.administrator()("PING")) == .simple("PONG")
+                }
+            }
+        }
+
+        @Test("S9: what waits in all connections together is bounded")
+        func inputBound() async throws {
+            try await ServedEngine.with(configure: { $0.inputBytes = 4 << 20 }) { served in
+                let client = try RawClient(served.addresses.unix!)
+                client.send("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$60000000\r\n")
+                client.send([UInt8](repeating: 1, count: 8 << 20))
+                #expect(client.rest().hasPrefix("-ERR the requests that wait in this server exceed"))
+                #expect(try served.anonymous()("PING") == .simple("PONG"))
+            }
+        }
+
+        @Test("S9: a reply without end is refused at its bound")
+        func replyBound() async throws {
+            try await ServedEngine.with(configure: { $0.replyBytes = 100_000 }) { served in
+                let client = try served.anonymous()
+                for index in 0..<200 { try client("SET", "k\(index)", String(repeating: "v", count: 1000)) }
+                #expect(try client("RANGE", "", "").errorText?.contains("longer than 100000 bytes") == true)
+                #expect(
+                    try client.pipeline(["MULTI", "RANGE k l", "PING", "EXEC"])[3].elements?.first?.errorText != nil)
+                #expect(try client("RANGE", "k", "l", "LIMIT", "3").elements?.count == 6)
+            }
+        }
+
+        @Test("HTTP that a browser was talked into sending does nothing")
+        func http() async throws {
+            try await ServedEngine.with { served in
+                let client = try RawClient(served.addresses.unix!)
+                client.send("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nSET evil 1\r\n")
+                #expect(client.rest() == "")
+                #expect(try served.anonymous()("GET", "evil") == .null)
+            }
+        }
+
+        @Test("stopping answers what is under way, then closes everyone", arguments: ServedEngine.Writes.allCases)
+        func stop(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes) { served in
+                let idle = try served.anonymous()
+                let busy = try RawClient(served.addresses.unix!)
+                busy.send((0..<200).map { "SET k\($0) v\r\n" }.joined())
+                _ = busy.receive(5)
+                await served.server.stop()
+                #expect(busy.rest().split(separator: "\r\n").allSatisfy { $0 == "+OK" })
+                #expect(throws: WireError.self) { try idle("PING") }
+                #expect(throws: WireError.self) { try served.anonymous() }
+            }
+        }
+    }
+}
