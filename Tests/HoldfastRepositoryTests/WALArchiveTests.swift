@@ -223,14 +223,14 @@ struct WALArchiveTests {
             var flipped = whole
             flipped[index] ^= 1
             store.overwrite(path, flipped)
-            #expect(throws: RepositoryError.self) { try archive.fetch(Self.name(1)) }
+            #expect(throws: RepositoryError.self) { _ = try archive.fetch(Self.name(1)) }
         }
         for count in 0..<whole.count {
             store.overwrite(path, Array(whole.prefix(count)))
-            #expect(throws: RepositoryError.self) { try archive.fetch(Self.name(1)) }
+            #expect(throws: RepositoryError.self) { _ = try archive.fetch(Self.name(1)) }
         }
         store.overwrite(path, neighbour)
-        #expect(throws: RepositoryError.self) { try archive.fetch(Self.name(1)) }
+        #expect(throws: RepositoryError.self) { _ = try archive.fetch(Self.name(1)) }
         try store.delete(path)
         do {
             _ = try archive.fetch(Self.name(1))
