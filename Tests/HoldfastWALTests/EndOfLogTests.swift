@@ -74,6 +74,9 @@ struct EndOfLogTests {
             var changed = bytes
             withUnsafeBytes(of: length.littleEndian) { changed.replaceSubrange(at + 4..<at + 8, with: $0) }
             #expect(try read(MemorySegmentSource([name: changed])).commits == [1, 2], "length \(length)")
+            // A filler may be as long as its segment, and no longer.
+            changed[at + 28] = RecordKind.filler.rawValue
+            #expect(try read(MemorySegmentSource([name: changed])).commits == [1, 2], "filler of \(length)")
         }
     }
 

@@ -171,6 +171,23 @@ struct PageChangeTests {
         #expect(refused > 2000)
     }
 
+    @Test("S9: an image must have exactly the bytes that its bounds promise")
+    func hostileImage() {
+        let pages = Pages()
+        for (lower, upper, count) in [(24, 24, 8), (24, 8192, 9), (24, 8192, 7), (24, 8191, 8), (8192, 8192, 8175)] {
+            var payload = [UInt8](repeating: 0, count: count)
+            for (at, value) in [(4, lower & 255), (5, lower >> 8), (6, upper & 255), (7, upper >> 8)] where at < count {
+                payload[at] = UInt8(value)
+            }
+            payload.withUnsafeBytes { raw in
+                let change = PageChange(page: PageNumber(7), form: .image, payload: raw)
+                #expect(throws: WALError.self, "\(lower) \(upper) \(count)") {
+                    try apply(change, to: pages.redone, commitEnd: LSN(9))
+                }
+            }
+        }
+    }
+
     @Test("S9: a payload that announces more than it holds, or an unknown form, is refused")
     func hostilePayload() {
         for bytes: [UInt8] in [
