@@ -112,7 +112,8 @@ let package = Package(
             "HoldfastRestore",
             [
                 "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive",
-                "HoldfastRepository", "HoldfastBackup", "HoldfastServer", "HoldfastReplica", log,
+                "HoldfastRepository", "HoldfastBackup", "HoldfastServer", "HoldfastReplica",
+                "HoldfastRepositoryTestSupport", log,
             ]),
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),

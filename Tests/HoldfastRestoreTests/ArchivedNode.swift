@@ -13,7 +13,7 @@ import HoldfastWire
 import Logging
 
 /// A leader in this process over real files, with its server on a unix socket, and a repository beside it.
-final class ArchivedNode {
+final class ArchivedNode: Sendable {
     let directory: TemporaryDirectory
     let data: String
     let engine: Engine

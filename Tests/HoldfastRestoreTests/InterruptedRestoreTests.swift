@@ -1,0 +1,96 @@
+import Foundation
+import HoldfastCore
+import HoldfastEngine
+import HoldfastRepository
+import HoldfastRepositoryTestSupport
+import HoldfastRestore
+import HoldfastTestSupport
+import Testing
+
+@Suite("A restore that was interrupted never starts as if it were whole", .serialized)
+struct InterruptedRestoreTests {
+    private func prepared() async throws -> ArchivedNode {
+        let node = try await ArchivedNode()
+        try node.engine.write { transaction in
+            for number in 0..<2000 { try transaction.put("0", Array("key\(number)".utf8), Array("value".utf8)) }
+        }
+        _ = try node.backup()
+        try node.engine.write { try $0.put("0", Array("late".utf8), Array("1".utf8)) }
+        try node.archiveEverything()
+        return node
+    }
+
+    @Test("D6: the restore dies at every repository operation; the directory is refused, and the same command finishes")
+    func everyOperation() async throws {
+        let node = try await prepared()
+        let path = node.directory.path + "/interrupted"
+        var request = RestoreRequest(data: path)
+        request.isCopy = true
+        request.action = .pause
+        request.command = "holdfast restore --data \(path)"
+        var operation = 0
+        while true {
+            let faulty = FaultyStore(PosixStore(root: node.directory.path + "/repository"))
+            let repository = try Repository.open(faulty, cluster: "main")
+            faulty.plant(.crashBefore, at: operation)
+            let result = Result { try RestoreJob(repository, request).run() }
+            if case .success = result { break }
+            if FileManager.default.fileExists(atPath: path + "/control") {
+                // Half done: it is not started, and says what finishes it.
+                let error = #expect(throws: EngineError.self) { try Engine(opening: RealDisk(root: path)) }
+                #expect(error?.description.contains("holdfast restore --data") == true, "\(String(describing: error))")
+            }
+            operation += 1
+        }
+        print("a restore makes \(operation) repository operations")
+        #expect(operation > 10)
+        // The same command over what is complete is refused: it would replace data.
+        #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).run() }
+        try await node.stop()
+    }
+
+    @Test("C1, D6: without its label or its signal a restored directory does not start as whole")
+    func withoutLabel() async throws {
+        let node = try await prepared()
+        for missing in ["backup_label", "recovery.signal"] {
+            let path = node.directory.path + "/without-\(missing)"
+            var request = RestoreRequest(data: path)
+            request.isCopy = true
+            _ = try RestoreJob(node.repository, request).run()
+            try FileManager.default.removeItem(atPath: path + "/" + missing)
+            // Without an archive nothing starts; what was copied alone is a mix of moments.
+            let error = #expect(throws: EngineError.self) { try Engine(opening: RealDisk(root: path)) }
+            #expect(error?.diagnosis.next != nil)
+        }
+        try await node.stop()
+    }
+
+    @Test("D6: a directory in use, a foreign one and one that is not empty are refused and left as they are")
+    func refusedDirectories() async throws {
+        let node = try await prepared()
+        func refusal(_ path: String) -> (any DiagnosableError)? {
+            var request = RestoreRequest(data: path)
+            request.isCopy = true
+            do {
+                _ = try RestoreJob(node.repository, request).run()
+                return nil
+            } catch { return error as? any DiagnosableError }
+        }
+        // The running leader's own.
+        #expect(refusal(node.data)?.diagnosis.status == .tryAgain)
+        // Another cluster's.
+        let foreign = node.directory.path + "/foreign"
+        try FileManager.default.createDirectory(atPath: foreign, withIntermediateDirectories: false)
+        try Engine.initialize(RealDisk(root: foreign))
+        let before = TestCluster.fingerprint(foreign)
+        #expect(refusal(foreign)?.diagnosis.status == .cannotCreate)
+        #expect(TestCluster.fingerprint(foreign) == before)
+        // Somebody's files.
+        let full = node.directory.path + "/full"
+        try FileManager.default.createDirectory(atPath: full, withIntermediateDirectories: false)
+        try Data("mine".utf8).write(to: URL(filePath: full + "/file"))
+        #expect(refusal(full)?.diagnosis.status == .cannotCreate)
+        #expect(try Data(contentsOf: URL(filePath: full + "/file")) == Data("mine".utf8))
+        try await node.stop()
+    }
+}
