@@ -24,6 +24,8 @@ struct Workload {
         var last: any Error = Unexpected("none")
         var errors = 0
         var isComplete = false
+        /// The engine, as far as it was opened.
+        var engine: Engine?
 
         /// Whether a recovered directory holds one of the states that it may hold.
         func check(_ found: [String: [[UInt8]: [UInt8]]]) throws -> Int {
@@ -40,10 +42,15 @@ struct Workload {
     }
 
     /// Runs on an initialized disk. Errors that leave the engine running are counted and the work goes on.
-    func run(on disk: SimulatedDisk, leavingOpen: Bool = false) -> History {
+    func run(
+        on disk: SimulatedDisk, leavingOpen: Bool = false,
+        onFatal: @escaping @Sendable (any DiagnosableError) -> Void = { _ in }
+    ) -> History {
         var history = History()
         do {
-            let engine = try Engine(opening: disk, options: quietOptions(cachePages: cachePages))
+            let engine = try Engine(
+                opening: disk, options: quietOptions(cachePages: cachePages, onFatal: onFatal))
+            history.engine = engine
             try work(engine, &history)
             if !leavingOpen { try engine.close() }
             history.isComplete = history.errors == 0

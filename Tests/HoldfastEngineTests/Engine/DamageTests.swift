@@ -1,0 +1,168 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import HoldfastWAL
+import Testing
+
+@testable import HoldfastEngine
+
+@Suite("Damage is found, named, and never served")
+struct DamageTests {
+    /// A directory with some hundred pages, closed in order.
+    private static func filled() throws -> (disk: SimulatedDisk, content: [String: [[UInt8]: [UInt8]]]) {
+        let disk = try CrashTests.initialized(seed: 11)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { transaction in
+            for n in 0..<1500 {
+                try transaction.put("t", EngineModel.key(n), [UInt8](repeating: UInt8(n & 255), count: 90))
+            }
+            try transaction.put("big", bytes("k"), [UInt8](repeating: 7, count: 50_000))
+        }
+        let content = try engine.everything()
+        try engine.close()
+        return (disk, content)
+    }
+
+    private func pageCount(_ disk: SimulatedDisk) throws -> UInt32 {
+        let engine = try Engine(opening: disk.afterKill(seed: 1), options: quietOptions())
+        return try engine.read { try $0.operation { try PageSpace.pageCount($0) } }
+    }
+
+    /// Reads everything; the error that named the damage, or `nil`.
+    private func damageMet(_ disk: SimulatedDisk) throws -> EngineError? {
+        do {
+            let engine = try Engine(opening: disk, options: quietOptions())
+            _ = try engine.everything()
+            return nil
+        } catch let error as EngineError { return error }
+    }
+
+    @Test("B5: a page with flipped bits, a page in another's place, a page of zeros: named when it is read")
+    func pages() throws {
+        let (disk, content) = try Self.filled()
+        let count = Int(try pageCount(disk))
+        #expect(count > 20)
+        let file = PageNumber.filePath(0)
+        var met = 0
+        for page in 0..<count {
+            let from = page * Page.bytes
+            let other = (page + 1) % count * Page.bytes
+            let damages: [(inout [UInt8]) -> Void] = [
+                { $0[from + (page * 977) % Page.bytes] ^= 0x10 },
+                { $0.replaceSubrange(from..<from + Page.bytes, with: $0[other..<other + Page.bytes]) },
+                { $0.replaceSubrange(from..<from + Page.bytes, with: repeatElement(0, count: Page.bytes)) },
+            ]
+            for damage in damages {
+                let copy = disk.afterKill(seed: 1)
+                copy.damage(file, damage)
+                switch try damageMet(copy) {
+                case .damagedPage(let number, _):
+                    #expect(number == PageNumber(UInt32(page)))
+                    met += 1
+                case nil:
+                    // Nothing that anybody can read refers to it: a free page, or one of the free list.
+                    let engine = try Engine(opening: copy, options: quietOptions())
+                    #expect(try engine.everything() == content)
+                case .some(let error): Issue.record("page \(page): \(error)")
+                }
+            }
+        }
+        // Page 0 is read by writers, the tree's pages by readers: nearly all are met.
+        #expect(met > count * 2)
+    }
+
+    @Test("B5: what a backup reads is what the disk holds, while pages are being written")
+    func backupReads() throws {
+        let (disk, _) = try Self.filled()
+        let engine = try Engine(opening: disk, options: quietOptions())
+        let start = try engine.beginBackup(label: "b", fast: true)
+        let files = try engine.backupFiles(start.token)
+        #expect(files.map(\.path) == [PageNumber.filePath(0)])
+        let count = Int(files[0].bytes) / Page.bytes
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: count * Page.bytes, alignment: 4096)
+        defer { memory.deallocate() }
+        try engine.readPages(from: PageNumber(0), count: count, into: memory)
+        for page in 0..<count {
+            let view = Page(memory.baseAddress! + page * Page.bytes)
+            #expect(view.fault(expected: PageNumber(UInt32(page))) == nil)
+        }
+        let stop = try engine.endBackup(start.token)
+        let label = try BackupLabel(decoding: stop.label)
+        #expect(label.start == start.startLSN && label.stop == stop.stopLSN && label.label == "b")
+        #expect(label.start < label.stop && engine.durableLSN >= label.stop)
+        #expect(throws: EngineError.self) { try engine.endBackup(start.token) }
+    }
+
+    @Test(
+        "B4: a segment is missing: the checkpoint's, one in the middle, all of them: refused; what was only prepared: fine"
+    )
+    func segments() throws {
+        let disk = try CrashTests.initialized(seed: 3)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        for n in 0..<4 {
+            try engine.write { try $0.put("t", bytes("\(n)"), bytes("\(n)")) }
+            if n < 3 { try engine.switchWAL() }
+        }
+        try engine.write { try $0.put("t", bytes("last"), bytes("last")) }
+        engine.abandon()
+        let names = try disk.list("wal").compactMap { SegmentName($0) }
+        #expect(names.count >= 4)
+        let needed = names.filter { $0.segment <= SegmentNumber(containing: engine.durableLSN) }
+        for name in needed.dropLast() {
+            let copy = disk.afterKill(seed: 1)
+            copy.lose(name.walPath)
+            let error = try damageMet(copy)
+            #expect(error?.diagnosis.status == .dataError, "\(name): \(String(describing: error))")
+        }
+        let emptied = disk.afterKill(seed: 1)
+        for name in names { emptied.lose(name.walPath) }
+        #expect(try damageMet(emptied)?.diagnosis.status == .dataError)
+        // A segment that nothing was written to yet.
+        let prepared = disk.afterKill(seed: 1)
+        let ahead = SegmentName(timeline: .first, segment: names.last!.segment.next)
+        try prepared.open(ahead.walPath, .create).setSize(UInt64(SegmentNumber.bytes))
+        #expect(try damageMet(prepared) == nil)
+        prepared.lose(ahead.walPath)
+        #expect(try damageMet(prepared.afterKill(seed: 1)) == nil)
+    }
+
+    @Test("B7: any byte of any file flipped after an orderly stop: an error that names it, or equal content")
+    func flips() throws {
+        let seed = SeededGenerator64.announced("flipped bytes")
+        let (disk, content) = try Self.filled()
+        let pages = Int(try pageCount(disk))
+        var random = SeededGenerator64(seed: seed)
+        var flips: [(path: String, at: Int, bit: UInt8)] = []
+        func add(_ path: String, _ at: Int) {
+            flips.append((path, at, UInt8(1 << Int.random(in: 0..<8, using: &random))))
+        }
+        for (path, bytes) in disk.contents() where !bytes.isEmpty {
+            if path.hasPrefix("pages/") {
+                for _ in 0..<60 { add(path, Int.random(in: 0..<pages * Page.bytes, using: &random)) }
+                for page in 0..<min(pages, 12) { add(path, page * Page.bytes + Int.random(in: 0..<24, using: &random)) }
+            } else if path.hasPrefix("wal/") {
+                let used = (bytes.lastIndex { $0 != 0 } ?? 0) + 1
+                for _ in 0..<50 { add(path, Int.random(in: max(0, used - 2000)..<used, using: &random)) }
+                for _ in 0..<40 { add(path, Int.random(in: 0..<used, using: &random)) }
+                for _ in 0..<10 { add(path, Int.random(in: 0..<bytes.count, using: &random)) }
+            } else {
+                for _ in 0..<80 { add(path, Int.random(in: 0..<min(bytes.count, 200), using: &random)) }
+                for _ in 0..<40 { add(path, Int.random(in: 0..<bytes.count, using: &random)) }
+            }
+        }
+        #expect(Set(flips.map { $0.path.prefix(4) }) == ["cont", "page", "wal/"])
+        let failures = concurrently(flips.map { "\($0.path) \($0.at) \($0.bit)" }) { text in
+            let parts = text.split(separator: " ")
+            let copy = disk.afterKill(seed: 1)
+            copy.damage(String(parts[0])) { $0[Int(parts[1])!] ^= UInt8(parts[2])! }
+            do {
+                let engine = try Engine(opening: copy, options: quietOptions())
+                guard try engine.everything() == content else { throw Unexpected("other content was served") }
+                guard try engine.problems().allSatisfy({ $0.contains("page ") }) else { throw Unexpected("unnamed") }
+            } catch let error as any DiagnosableError {
+                guard error.diagnosis.status == .dataError else { throw error }
+            }
+        }
+        #expect(failures == [])
+    }
+}

@@ -1,0 +1,104 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import Synchronization
+import Testing
+
+@testable import HoldfastEngine
+
+@Suite("A failed sync ends the process, and recovery trusts only what is on the disk")
+struct FailedSyncTests {
+    /// The numbers of the calls of a kind that the workload makes.
+    private func calls(
+        _ workload: Workload, on base: SimulatedDisk, of kinds: Set<SimulatedDisk.Call.Kind>
+    ) -> [SimulatedDisk.Call] {
+        let found = Mutex<[SimulatedDisk.Call]>([])
+        let disk = base.afterKill(seed: 1)
+        disk.injectFaults { call in
+            if kinds.contains(call.kind) { found.withLock { $0.append(call) } }
+            return nil
+        }
+        _ = workload.run(on: disk)
+        return found.withLock { $0 }
+    }
+
+    @Test(
+        "A5: a sync fails, of the log, of pages, of the control file, of a directory: nothing is acknowledged after it")
+    func stops() throws {
+        let seed = SeededGenerator64.announced("failed syncs")
+        let base = try CrashTests.initialized(seed: seed)
+        let workload = Workload(seed: seed, transactions: 16)
+        let syncs = calls(workload, on: base, of: [.sync, .syncDirectory])
+        #expect(Set(syncs.map { $0.path.prefix(4) }).isSuperset(of: ["wal/", "cont", "page", "wal"]))
+        let failures = concurrently(syncs) { sync in
+            let fatal = Atomic<Int>(0)
+            let disk = base.afterKill(seed: seed)
+            disk.injectFaults { $0.number == sync.number ? .error(.inputOutput) : nil }
+            let history = workload.run(on: disk) { _ in fatal.wrappingAdd(1, ordering: .relaxed) }
+            guard !history.isComplete else { throw Unexpected("the failed sync went unnoticed") }
+            if let engine = history.engine {
+                guard fatal.load(ordering: .relaxed) == 1 else {
+                    throw Unexpected("onFatal was called \(fatal.load(ordering: .relaxed)) times: \(history.last)")
+                }
+                do {
+                    try engine.write { try $0.put("t0", bytes("late"), bytes("x")) }
+                    throw Unexpected("a write was acknowledged after the failed sync")
+                } catch EngineError.stopped, EngineError.closed {}
+                do {
+                    try engine.checkpoint()
+                    throw Unexpected("a checkpoint completed after the failed sync")
+                } catch EngineError.stopped, EngineError.closed {}
+            }
+            try verifyRecovered(disk.restart(seed: UInt64(sync.number)), history, thorough: false)
+        }
+        #expect(failures == [])
+    }
+
+    @Test("A6: after a failed sync the cache shows what the disk does not hold, and the power fails after recovery")
+    func cacheLies() throws {
+        let seed = SeededGenerator64.announced("lying cache")
+        let base = try CrashTests.initialized(seed: seed)
+        let workload = Workload(seed: seed, transactions: 16)
+        let syncs = calls(workload, on: base, of: [.sync, .syncDirectory])
+        let failures = concurrently(syncs) { sync in
+            let disk = base.afterKill(seed: seed &+ UInt64(sync.number))
+            disk.injectFaults { $0.number == sync.number ? .error(.inputOutput) : nil }
+            let history = workload.run(on: disk)
+            try recoverThenLosePower(disk, history, seed: UInt64(sync.number))
+        }
+        #expect(failures == [])
+    }
+
+    @Test("A6: after kill -9 the cache shows what was never synced, and the power fails after recovery")
+    func unsyncedBytes() throws {
+        let seed = SeededGenerator64.announced("killed")
+        let base = try CrashTests.initialized(seed: seed)
+        let workload = Workload(seed: seed, transactions: 16)
+        let count = base.afterKill(seed: seed)
+        _ = workload.run(on: count)
+        let failures = concurrently(Array(stride(from: 1, through: count.calls, by: 2))) { call in
+            let disk = base.afterKill(seed: seed)
+            // The process is gone: no call has an effect any more.
+            disk.injectFaults { $0.number >= call ? .error(.inputOutput) : nil }
+            let history = workload.run(on: disk)
+            try recoverThenLosePower(disk, history, seed: UInt64(call))
+        }
+        #expect(failures == [])
+    }
+
+    /// What the first recovery serves must still be there when the power fails right after it.
+    private func recoverThenLosePower(_ disk: SimulatedDisk, _ history: Workload.History, seed: UInt64) throws {
+        let killed = disk.afterKill(seed: seed)
+        let engine = try Engine(opening: killed, options: quietOptions())
+        let first = try history.check(engine.everything())
+        for attempt in 0..<2 {
+            let after = try Engine(opening: killed.restart(seed: seed &* 3 &+ UInt64(attempt)), options: quietOptions())
+            let second = try history.check(after.everything())
+            guard history.states[first] == history.states[second] else {
+                throw Unexpected("recovery served state \(first), and after a power failure state \(second)")
+            }
+            let problems = try after.problems()
+            guard problems.isEmpty else { throw Unexpected("\(problems)") }
+        }
+    }
+}
