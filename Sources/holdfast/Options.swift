@@ -43,10 +43,10 @@ enum OutputFormat: String, ExpressibleByArgument, CaseIterable {
 struct OutputOptions: ParsableArguments {
     @Option(help: "text for people, json for programs.") var format = OutputFormat.text
 
-    /// Prints a report, and ends with status 65 when it tells of problems.
+    /// Prints a report, and ends with its status when it tells of problems.
     func print(_ report: Report) throws {
         try write(format == .json ? report.json.text(indented: true) + "\n" : report.text)
-        if report.hasProblems { throw ExitCode(ExitStatus.dataError.rawValue) }
+        if report.status != .done { throw ExitCode(report.status.rawValue) }
     }
 
     func write(_ text: String) throws {

@@ -22,7 +22,11 @@ package final class CatalogFacts: Sendable {
         self.log = log
         catalog = Catalog(
             HoldfastCatalog.CatalogSettings(uri: section.uri, passwordFile: section.passwordFile), log: log)
+        let path = configuration.state + "/" + cluster + "/outbox"
+        let isNew = !DataDirectory.exists(path)
         outbox = try Outbox(directory: AgentState.directory(configuration, "outbox"))
+        // The repository may be older than the catalog: it is read whole once.
+        if isNew { try outbox.requestReconcile(cluster: cluster) }
         source = RepositoryCatalogSource(store: PosixStore(root: try configuration.requiredRepository().path))
     }
 
@@ -135,7 +139,7 @@ package final class CatalogFacts: Sendable {
                     "facts": JSONValue(status.outbox.facts), "bytes": JSONValue(status.outbox.bytes),
                     "reconcile": .array(status.outbox.reconcile.map { .string($0) }),
                 ],
-            ], hasProblems: problem != nil)
+            ], status: problem?.status ?? .done)
     }
 
     package func flush() throws -> Report {
@@ -151,7 +155,7 @@ package final class CatalogFacts: Sendable {
                 "held": JSONValue(report.held), "rebuilt": JSONValue(report.rebuilt.count),
                 "failures": .array(
                     report.failures.map { ["object": .string($0.object), "problem": .string("\($0.error)")] }),
-            ], hasProblems: !report.failures.isEmpty)
+            ], status: report.failures.first?.error.diagnosis.status ?? .done)
     }
 
     package func rebuild() throws -> Report {

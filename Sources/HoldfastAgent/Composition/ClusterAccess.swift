@@ -19,9 +19,21 @@ package struct ClusterAccess: Sendable {
         try Repository.open(store(), cluster: configuration.requiredCluster(), expecting: expecting)
     }
 
-    /// As `repository`, made when this is the first that uses it.
+    /// As `repository`, made when this is the first that uses it. One that was used from this host before is never
+    /// made again: where its place is empty, the file system that holds it is away.
     package func repository(creatingFor system: SystemIdentifier) throws -> Repository {
-        try Repository.openOrCreate(store(), cluster: configuration.requiredCluster(), systemIdentifier: system)
+        let known = try KnownRepository(configuration, system)
+        if try known.isNoted {
+            do {
+                return try repository(expecting: system)
+            } catch RepositoryError.noCluster(_, let place) {
+                throw RepositoryGone(place: place, note: known.path)
+            }
+        }
+        let repository = try Repository.openOrCreate(
+            store(), cluster: configuration.requiredCluster(), systemIdentifier: system)
+        try known.note()
+        return repository
     }
 
     /// The cluster's WAL, to be read and pushed to.
@@ -45,5 +57,19 @@ package struct ClusterAccess: Sendable {
             case .none: .none
             }
         return Compression(codec, level: settings.level)
+    }
+}
+
+/// The repository was there once and is not now.
+package struct RepositoryGone: DiagnosableError {
+    package var place: String
+    package var note: String
+
+    package var diagnosis: Diagnosis {
+        Diagnosis(
+            "the repository is not there any more", at: printable(place, limit: 300),
+            why: "this host used it before, and now nothing of the cluster is in it",
+            next: "mount its file system; if it was removed for good, remove \(printable(note, limit: 300)) too",
+            status: .unavailable)
     }
 }

@@ -63,6 +63,23 @@ struct RepositoryCatalogSource: CatalogSource {
 
     func timelines(cluster: String) throws -> [TimelineID] { try repository(cluster)?.timelines() ?? [] }
 
+    /// The time of the last commit in a range; idle segments at its end have none. `nil` when none is near.
+    private func lastCommit(
+        _ archive: WALArchive, _ timeline: TimelineID, _ range: ClosedRange<SegmentNumber>
+    ) throws -> Timestamp? {
+        var number = range.upperBound
+        for _ in 0..<Self.idleSegments {
+            if let commits = try archive.summary(SegmentName(timeline: timeline, segment: number))?.commits {
+                return commits.lastTime
+            }
+            guard number > range.lowerBound else { return nil }
+            number = SegmentNumber(number.rawValue - 1)
+        }
+        return nil
+    }
+
+    private static let idleSegments = 1000
+
     func timeline(_ timeline: TimelineID, cluster: String) throws -> TimelineRow? {
         guard let repository = try repository(cluster), try repository.timelines().contains(timeline) else {
             return nil
@@ -71,8 +88,7 @@ struct RepositoryCatalogSource: CatalogSource {
         let inventory = try archive.inventory(of: timeline)
         var row = TimelineRow(wal: [])
         for range in inventory.ranges {
-            let last = SegmentName(timeline: timeline, segment: range.upperBound)
-            let time = try archive.summary(last)?.commits?.lastTime
+            let time = try lastCommit(archive, timeline, range)
             row.wal.append(
                 .init(
                     start: range.lowerBound.start, end: range.upperBound.end,

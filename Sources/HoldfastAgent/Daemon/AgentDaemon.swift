@@ -19,7 +19,12 @@ package struct AgentDaemon: Sendable {
     /// Returns after an orderly stop (SIGTERM, SIGINT): a running backup has ended cleanly, the lease is given back.
     package func run() async throws {
         var services: [any Service] = []
-        for configuration in configurations { services += try self.services(of: configuration) }
+        // Only one agent at a time uses a state directory: two would run one schedule twice.
+        let locks = try configurations.map { try Self.lock($0) }
+        defer { for lock in locks { lock.unlock() } }
+        for (configuration, lock) in zip(configurations, locks) {
+            services += try self.services(of: configuration, state: lock)
+        }
         log.info(
             "agent started", metadata: ["clusters": "\(configurations.compactMap(\.cluster).joined(separator: " "))"])
         let group = ServiceGroup(
@@ -30,26 +35,29 @@ package struct AgentDaemon: Sendable {
         log.info("agent stopped")
     }
 
-    private func services(of configuration: Configuration) throws -> [any Service] {
+    private static func lock(_ configuration: Configuration) throws -> RealDisk {
+        let state = try RealDisk(root: AgentState.directory(configuration))
+        do throws(DiskError) {
+            try state.lock()
+        } catch {
+            throw error.code == .wouldBlock ? AgentError.alreadyRunning(state.root) : error
+        }
+        return state
+    }
+
+    private func services(of configuration: Configuration, state: RealDisk) throws -> [any Service] {
         let cluster = try configuration.requiredCluster()
         _ = try configuration.requiredRepository()
         var log = log
         log[metadataKey: "cluster"] = "\(cluster)"
-        // Only one agent at a time uses a state directory: two would run one schedule twice.
-        let lock = try RealDisk(root: AgentState.directory(configuration))
-        do throws(DiskError) {
-            try lock.lock()
-        } catch {
-            throw error.code == .wouldBlock ? AgentError.alreadyRunning(lock.root) : error
-        }
         let facts = try CatalogFacts(configuration, log: log)
-        var services: [any Service] = [LeaderLease(configuration: configuration, log: log)]
+        var services: [any Service] = [LeaderLease(configuration: configuration, facts: facts, log: log)]
         if configuration.data != nil {
             services.append(ArchiveService(configuration: configuration, facts: facts, log: log))
         }
         if let expression = configuration.schedule.full {
             services.append(
-                try ScheduleService(configuration, expression, disk: lock, clock: clock, log: log))
+                try ScheduleService(configuration, expression, disk: state, clock: clock, log: log))
         }
         if let facts { services.append(CatalogDelivery(facts: facts)) }
         return services

@@ -1,4 +1,5 @@
 import HoldfastBackup
+import HoldfastCatalog
 import HoldfastCore
 import HoldfastRepository
 import HoldfastWire
@@ -9,6 +10,7 @@ import ServiceLifecycle
 /// orderly stop, and as soon as the leader does not answer.
 struct LeaderLease: Service {
     let configuration: Configuration
+    let facts: CatalogFacts?
     let log: Logger
     private static let everyMilliseconds = 10_000
     /// While it is not held: a leader that came up is protected soon.
@@ -17,10 +19,13 @@ struct LeaderLease: Service {
     func run() async throws {
         var lease: Lease?
         var lastProblem: String?
+        var reported: NodeReport?
         repeat {
             let (held, configuration) = (lease, configuration)
             do {
-                lease = try await BlockingWork.run("lease") { try Self.step(held, configuration) }
+                let identity: LeaderConnection.Identity?
+                (lease, identity) = try await BlockingWork.run("lease") { try Self.step(held, configuration) }
+                report(identity, &reported)
                 if lease != nil && held == nil { log.info("the leader's lease is held") }
                 if lease == nil && held != nil { log.notice("the leader does not answer: its lease is given back") }
                 lastProblem = nil
@@ -38,19 +43,48 @@ struct LeaderLease: Service {
         }
     }
 
-    private static func step(_ held: Lease?, _ configuration: Configuration) throws -> Lease? {
+    private static func step(
+        _ held: Lease?, _ configuration: Configuration
+    ) throws -> (Lease?, LeaderConnection.Identity?) {
         guard let identity = try leader(configuration) else {
             try held?.release()
-            return nil
+            return (nil, nil)
         }
         if let held, held.isHeld {
             try held.renew()
-            return held
+            return (held, identity)
         }
         let repository = try ClusterAccess(configuration).repository(creatingFor: identity.systemIdentifier)
-        return try repository.takeLease(
+        let lease = try repository.takeLease(
             LockName.leader, leaseSeconds: LockName.leaderSeconds,
             purpose: "leader at \(printable(configuration.requiredLeader().description, limit: 200))")
+        return (lease, identity)
+    }
+
+    /// Tells the catalog what changed: a leader that came, moved to another timeline, or went.
+    private func report(_ identity: LeaderConnection.Identity?, _ reported: inout NodeReport?) {
+        guard let facts else { return }
+        guard let identity else {
+            guard var last = reported, last.role != .stopped else { return }
+            last.role = .stopped
+            reported = last
+            facts.add(node: Self.nodeName, last)
+            return
+        }
+        if reported?.role == .leader, reported?.timeline == identity.timeline.rawValue { return }
+        let report = NodeReport(
+            role: .leader, address: configuration.leader?.description, dataDirectory: identity.data,
+            timeline: identity.timeline, lsn: identity.durableLSN)
+        reported = report
+        facts.add(node: Self.nodeName, report)
+    }
+
+    /// The host's name, as far as it can be a node's.
+    private static var nodeName: String {
+        let name = String(
+            RestoreCluster.hostName.map { $0.isASCII && ($0.isLetter || $0.isNumber) || ".-_".contains($0) ? $0 : "-" }
+                .prefix(63))
+        return ObjectName.isValid(name) ? name : "node"
     }
 
     /// `nil`: nobody answers, or not as a leader.

@@ -48,7 +48,7 @@ actor ScheduleService: Service {
         let cancellation = CancellationFlag()
         var backup = TakeBackup(configuration, log: log)
         backup.label = "scheduled"
-        backup.isFast = false
+        backup.isPolite = true
         backup.cancellation = cancellation
         let work = backup
         log.info(

@@ -21,7 +21,9 @@ package struct CheckCluster: Sendable {
         var name: String
         /// What was found, or what is wrong.
         var detail: String
-        var isSound: Bool
+        /// `done`, or the status of what is wrong.
+        var status: ExitStatus
+        var isSound: Bool { status == .done }
     }
 
     package func run() throws -> Report {
@@ -31,10 +33,10 @@ package struct CheckCluster: Sendable {
         func check<R>(_ name: String, _ body: () throws -> (R, String)) -> R? {
             do {
                 let (result, detail) = try body()
-                findings.append(Finding(name: name, detail: detail, isSound: true))
+                findings.append(Finding(name: name, detail: detail, status: .done))
                 return result
             } catch {
-                findings.append(Finding(name: name, detail: LogOutput.text(error), isSound: false))
+                findings.append(Finding(name: name, detail: LogOutput.text(error), status: Self.status(error)))
                 return nil
             }
         }
@@ -57,11 +59,15 @@ package struct CheckCluster: Sendable {
         if configuration.catalog != nil {
             _ = check("catalog") { () throws -> (Void, String) in
                 let report = try CatalogFacts.required(configuration, log: log).status()
-                if report.hasProblems { throw CheckFailed(text: report.text) }
+                if report.status != .done { throw CheckFailed(text: report.text, status: report.status) }
                 return ((), "usable")
             }
         }
         return Self.report(findings)
+    }
+
+    private static func status(_ error: any Error) -> ExitStatus {
+        (error as? any DiagnosableError)?.diagnosis.status ?? .internalError
     }
 
     /// A second creation under a name that is taken must be refused, or claims and markers mean nothing.
@@ -111,11 +117,12 @@ package struct CheckCluster: Sendable {
                     }),
                 "problems": .array(
                     problems.map { ["object": .string($0.name), "problem": .string($0.detail)] }),
-            ], hasProblems: !problems.isEmpty)
+            ], status: problems.first?.status ?? .done)
     }
 }
 
 private struct CheckFailed: DiagnosableError {
     var text: String
-    var diagnosis: Diagnosis { Diagnosis(text.replacing("\n", with: " "), status: .dataError) }
+    var status = ExitStatus.dataError
+    var diagnosis: Diagnosis { Diagnosis(text.replacing("\n", with: " "), status: status) }
 }

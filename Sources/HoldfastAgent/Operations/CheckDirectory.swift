@@ -32,7 +32,7 @@ package enum CheckDirectory {
                 "problems": .array(
                     problems.map { ["object": .string($0.object), "problem": .string($0.problem)] }),
                 "objects": JSONValue(pages), "bytes": JSONValue(pages * Page.bytes),
-            ], hasProblems: !problems.isEmpty)
+            ], status: problems.isEmpty ? .done : .dataError)
     }
 
     private static let chunkPages = 128

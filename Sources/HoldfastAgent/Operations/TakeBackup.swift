@@ -11,7 +11,10 @@ import Logging
 package struct TakeBackup: Sendable {
     package var configuration: Configuration
     package var label = "backup"
+    /// Do not pace the checkpoint at the start.
     package var isFast = true
+    /// Give way to the leader: lowest priority for processor and disk.
+    package var isPolite = false
     package var maxRateBytesPerSecond: UInt64?
     /// Bytes done and in all.
     package var progress: (@Sendable (Int, Int) -> Void)?
@@ -35,7 +38,7 @@ package struct TakeBackup: Sendable {
         let repository = try access.repository(creatingFor: identity.systemIdentifier)
         var archive = ArchiveOptions(compression: try access.compression(), workers: settings.workers)
         archive.maxRateBytesPerSecond = maxRateBytesPerSecond
-        archive.isPolite = !isFast
+        archive.isPolite = isPolite
         archive.cancellation = cancellation
         if let progress {
             archive.progress = { progress(Int(clamping: $0.bytes), Int(clamping: $0.totalBytes)) }

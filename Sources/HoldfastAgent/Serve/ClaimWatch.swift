@@ -7,18 +7,26 @@ import ServiceLifecycle
 /// Looks regularly whether another node has claimed a newer timeline, and ends the service when one has: a leader that
 /// was left behind must not accept writes.
 struct ClaimWatch: Service {
-    let repository: Repository
+    /// Opened at the first look that succeeds: at the start the repository may be away.
+    let configuration: Configuration
+    let system: SystemIdentifier
     let engine: Engine
     let log: Logger
     private static let everyMilliseconds = 2000
 
     func run() async throws {
         var isAway = false
+        var opened: Repository?
         while await Pause.milliseconds(Self.everyMilliseconds) {
             guard engine.status.role == .leader else { continue }
-            let (repository, own) = (repository, engine.status.timeline)
+            let (known, configuration, system) = (opened, configuration, system)
+            let own = engine.status.timeline
             do {
-                let claim = try await BlockingWork.run("claims") { try repository.claim(above: own) }
+                let (repository, claim) = try await BlockingWork.run("claims") {
+                    let repository = try known ?? ClusterAccess(configuration).repository(expecting: system)
+                    return (repository, try repository.claim(above: own))
+                }
+                opened = repository
                 isAway = false
                 if let claim { throw ServeError.fenced(own: own, claimed: claim) }
             } catch let error as ServeError {

@@ -50,7 +50,7 @@ struct NodeStart: Sendable {
             return isNeeded
                 ? try access.repository(expecting: control.system)
                 : try access.repository(creatingFor: control.system)
-        } catch let error as StoreError where !isNeeded {
+        } catch let error as any DiagnosableError where !isNeeded && (error is StoreError || error is RepositoryGone) {
             log.warning(
                 "the repository cannot be used now: WAL waits in the data directory",
                 metadata: ["error": "\(LogOutput.text(error))"])

@@ -71,14 +71,12 @@ package struct ServeNode: Sendable {
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
             .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
+        // A copy neither archives nor yields to claims: it is nothing to the repository.
         if start.isArchiving {
             services.append(.init(service: SegmentSwitcher(engine: engine, composition: composition, log: log)))
-        }
-        if let repository = start.repository {
-            services.append(
-                .init(
-                    service: ClaimWatch(repository: repository, engine: engine, log: log),
-                    failureTerminationBehavior: .gracefullyShutdownGroup))
+            let watch = ClaimWatch(
+                configuration: configuration, system: engine.status.systemIdentifier, engine: engine, log: log)
+            services.append(.init(service: watch, failureTerminationBehavior: .gracefullyShutdownGroup))
         }
         let group = ServiceGroup(
             configuration: .init(

@@ -28,6 +28,7 @@ struct BackupCommand: ParsableCommand {
         var backup = TakeBackup(configuration, log: LogOutput.start(configuration.logLevel))
         backup.label = label
         backup.isFast = !spread
+        backup.isPolite = spread
         if let maxRate {
             guard let bytes = Quantities.bytes(maxRate), bytes > 0 else {
                 throw UsageError(what: "--max-rate is not a size", next: "write it with KiB, MiB or GiB: 100MiB")

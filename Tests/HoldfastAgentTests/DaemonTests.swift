@@ -1,0 +1,120 @@
+import Foundation
+import HoldfastTestSupport
+import Testing
+
+@Suite("The agent keeps a cluster safe while nobody looks", .serialized)
+struct DaemonTests {
+    private func backups(_ cluster: TestCluster) throws -> [[String: Any]] {
+        guard FileManager.default.fileExists(atPath: cluster.repository + "/main/cluster.json") else { return [] }
+        let clusters = try cluster.json(["info"])["clusters"] as? [[String: Any]]
+        return clusters?.first?["backups"] as? [[String: Any]] ?? []
+    }
+
+    @Test("a schedule of every minute is run every minute of a shortened clock")
+    func schedule() throws {
+        let cluster = try TestCluster(settings: "schedule: {full: \"* * * * *\", timezone: Europe/Berlin}")
+        try cluster.startLeader()
+        try cluster.expect(["load"], input: Data("a\t1\n".utf8))
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "30"])
+        try waitUntil("two scheduled backups", while: cluster.agent) { try backups(cluster).count >= 2 }
+        #expect(try backups(cluster).allSatisfy { $0["label"] as? String == "scheduled" })
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+    }
+
+    @Test("a run that was missed is made up for once when the agent is back")
+    func missedRun() throws {
+        let cluster = try TestCluster(settings: "schedule: {full: \"0 2 29 2 *\", timezone: UTC}")
+        try cluster.startLeader()
+        let state = cluster.root + "/state/main"
+        try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
+        // Handled long ago: the leap day of 2024 was missed.
+        try Data(
+            #"{"version":1,"jobs":{"full":{"schedule":"0 2 29 2 * GMT","handled":1700000000,"attempts":0}}}"#.utf8
+        ).write(to: URL(filePath: state + "/schedule.json"))
+        try cluster.startAgent()
+        try waitUntil("the missed backup", while: cluster.agent) { try backups(cluster).count == 1 }
+        try waitUntil("the run is noted as done") {
+            try String(contentsOfFile: state + "/schedule.json", encoding: .utf8).contains("\"handled\":1709172000")
+        }
+        #expect(cluster.stopAgent() == 0)
+        try cluster.startAgent()
+        try waitUntil("the agent runs again", while: cluster.agent) {
+            cluster.agent?.errors.contains("archiving") == true
+        }
+        #expect(cluster.stopAgent() == 0)
+        #expect(try backups(cluster).count == 1)
+    }
+
+    @Test("a failed run is reported and tried again until it succeeds")
+    func retry() throws {
+        let cluster = try TestCluster(settings: "schedule: {full: \"* * * * *\"}")
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "60"])
+        try waitUntil("a failure in the log", while: cluster.agent) {
+            cluster.agent?.errors.contains("the scheduled backup failed") == true
+        }
+        try cluster.startLeader()
+        try waitUntil("a backup", while: cluster.agent) { try !backups(cluster).isEmpty }
+        #expect(cluster.stopAgent() == 0)
+    }
+
+    @Test("a second agent with the same state directory is refused")
+    func twoAgents() throws {
+        let cluster = try TestCluster()
+        try cluster.startAgent()
+        try waitUntil("the agent runs", while: cluster.agent) {
+            cluster.agent?.errors.contains("agent started") == true
+        }
+        let second = try cluster.run(["agent"])
+        #expect(second.status == 75)
+        #expect(second.errors.contains("another agent serves this cluster"))
+        #expect(cluster.stopAgent() == 0)
+    }
+
+    @Test("D1: archiving fails, then the leader is killed: the segments wait, and are pushed when the archive is back")
+    func archiveAway() throws {
+        let cluster = try TestCluster()
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.expect(["load"], input: Data("a\t1\n".utf8))
+        try waitUntil("the first segment is archived", while: cluster.agent) {
+            try cluster.field("archived_lsn", of: ["status"]) != "<null>"
+        }
+        try FileManager.default.moveItem(atPath: cluster.repository, toPath: cluster.repository + ".away")
+        try cluster.expect(["load"], input: Data("b\t2\n".utf8))
+        try cluster.expect(["wal", "switch"])
+        try waitUntil("a segment waits") { try cluster.field("archive_waiting", of: ["status"]) == "1" }
+        try waitUntil("the agent says so", while: cluster.agent) {
+            cluster.agent?.errors.contains("WAL cannot be archived now") == true
+        }
+        cluster.killLeader()
+        try cluster.startLeader()
+        let waiting = try #require(try cluster.field("archive_waiting", of: ["status"]).flatMap { Int($0) })
+        #expect(waiting >= 1)
+        try FileManager.default.moveItem(atPath: cluster.repository + ".away", toPath: cluster.repository)
+        try waitUntil("the queue is empty", while: cluster.agent) {
+            try cluster.field("archive_waiting", of: ["status"]) == "0"
+        }
+        let wal = try cluster.json(["wal", "list"])["timelines"] as? [[String: Any]]
+        #expect((wal?.first?["gaps"] as? [Any])?.isEmpty == true)
+        #expect(try cluster.dump() == "a\t1\nb\t2\n")
+    }
+
+    @Test("the leader's lease is held while the leader lives, and given back on an orderly stop")
+    func lease() throws {
+        let cluster = try TestCluster()
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.expect(["load"], input: Data("a\t1\n".utf8))
+        try cluster.expect(["backup"])
+        try waitUntil("the lease is held", while: cluster.agent) {
+            cluster.agent?.errors.contains("the leader's lease is held") == true
+        }
+        let refused = try cluster.run(["restore", "--data", cluster.root + "/new"])
+        #expect(refused.status == 75)
+        #expect(refused.errors.contains("the leader of cluster main is alive"))
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+        try cluster.expect(["restore", "--data", cluster.root + "/new"])
+    }
+}
