@@ -51,7 +51,7 @@ final class PageCache: @unchecked Sendable {
         versionSlots = max(options.versionBytes / Page.bytes, 16)
         transactionSlots = max(options.transactionBytes / Page.bytes, 16)
         // Some more for pages in flight: loads, and what waits for an epoch to end.
-        let count = cacheSlots + versionSlots + transactionSlots + 1024 + 1
+        let count = cacheSlots + versionSlots + transactionSlots + min(64 + cacheSlots / 16, 2048) + 1
         guard count < Int(Int32.max) else { throw .memoryExhausted }
         frames = try Frames(count: count)
         table = PageTable()
@@ -168,7 +168,7 @@ final class PageCache: @unchecked Sendable {
             attempts += 1
             // What is left is dirty, or waits for operations to end.
             if try writeOutSome() == 0 {
-                if attempts > 20_000 { throw .memoryExhausted }
+                if attempts > 4000 { throw .memoryExhausted }
                 if attempts < 100 { sched_yield() } else { usleep(50) }
             }
         }
@@ -234,6 +234,8 @@ final class PageCache: @unchecked Sendable {
                 continue
             }
             table.store(0, for: PageNumber(frame.pointee.page))
+            // At once: the hand may come by again.
+            frame.pointee.state = FrameState.retired.rawValue
             newestCount -= 1
             victims.append(hand)
         }

@@ -62,7 +62,7 @@ struct EngineModel: Equatable {
     /// and delete; some values go to overflow chains.
     mutating func change(
         _ transaction: Transaction, _ random: inout HoldfastTestSupport.SeededGenerator, keys: Int = 400,
-        operations: Int = 12
+        operations: Int = 12, clears: Bool = true
     ) throws {
         for _ in 0..<Int.random(in: 1...operations, using: &random) {
             let tree = "t\(Int.random(in: 0..<3, using: &random))"
@@ -77,7 +77,7 @@ struct EngineModel: Equatable {
                 let was = try transaction.delete(tree, key)
                 guard was == (trees[tree]?[key] != nil) else { throw Unexpected("delete said \(was)") }
                 trees[tree]?[key] = nil
-            case 97:
+            case 97 where clears:
                 try transaction.clear(tree)
                 if trees[tree] != nil { trees[tree] = [:] }
             default:
