@@ -58,6 +58,36 @@ struct DaemonTests {
         #expect(cluster.stopAgent() == 0)
     }
 
+    @Test("stopping the agent ends a running backup cleanly, and the next start makes up for it")
+    func stopDuringBackup() throws {
+        // The strongest compression of one worker makes a backup that lasts.
+        let cluster = try TestCluster(
+            settings: "schedule: {full: \"* * * * *\"}\ncatalog: {uri: \"host=/nonexistent\"}")
+        var yaml = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
+        yaml.replace(
+            "repository: {path: \(cluster.repository)}",
+            with: "repository: {path: \(cluster.repository), compression: {level: 19, workers: 1}}")
+        try yaml.write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
+        try cluster.startLeader()
+        var random = SeededGenerator(seed: 5)
+        let words = (0..<4096).map { _ in String(random.next(), radix: 36) }
+        let records = (0..<4000).map { number in
+            "key\(number)\t" + (0..<150).map { _ in words[Int(random.next() % 4096)] }.joined(separator: " ")
+        }
+        try cluster.expect(["load"], input: Data((records.joined(separator: "\n") + "\n").utf8))
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "30"])
+        try waitUntil("a backup is copying", while: cluster.agent) {
+            cluster.agent?.errors.contains("copying") == true
+        }
+        let agent = try #require(cluster.agent)
+        #expect(cluster.stopAgent() == 0)
+        #expect(agent.errors.contains("the scheduled backup was stopped with the agent"))
+        #expect(try backups(cluster).isEmpty)
+        try cluster.startAgent()
+        try waitUntil("the backup that was stopped", while: cluster.agent) { try backups(cluster).count == 1 }
+        #expect(cluster.stopAgent() == 0)
+    }
+
     @Test("a second agent with the same state directory is refused")
     func twoAgents() throws {
         let cluster = try TestCluster()
