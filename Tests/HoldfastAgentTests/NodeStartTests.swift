@@ -134,4 +134,34 @@ struct NodeStartTests {
         #expect(result.status == 65)
         #expect(result.output.contains("\"object\": \"page 2\""))
     }
+
+    @Test("S4: a password in the configuration is in no log, at any level, and in no output")
+    func secrets() throws {
+        let cluster = try TestCluster(
+            settings: """
+                log: trace
+                catalog: {uri: "postgresql://agent:canary-secret@127.0.0.1:1/nowhere"}
+                schedule: {full: "* * * * *"}
+                """)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: cluster.configuration)
+        try cluster.startLeader()
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "60"])
+        try waitUntil("a scheduled backup", while: cluster.agent) {
+            cluster.agent?.errors.contains("backup complete") == true
+        }
+        let leader = try #require(cluster.leader)
+        let agent = try #require(cluster.agent)
+        var seen = ""
+        for command in [
+            ["catalog", "status"], ["catalog", "flush"], ["catalog", "migrate"], ["check"], ["info"], ["status"],
+        ] {
+            let result = try cluster.run(command)
+            seen += result.output + result.errors
+        }
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+        seen += leader.errors + leader.output + agent.errors + agent.output
+        #expect(seen.contains("the catalog cannot be used now"))
+        #expect(!seen.contains("canary"))
+    }
 }

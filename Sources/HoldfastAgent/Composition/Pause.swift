@@ -15,3 +15,10 @@ enum Pause {
         }
     }
 }
+
+/// A service that logs show by its name alone: its members are configuration, which may hold secrets.
+protocol NamedService: Service, CustomStringConvertible {}
+
+extension NamedService {
+    var description: String { "\(Self.self)" }
+}

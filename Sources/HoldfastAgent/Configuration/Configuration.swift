@@ -83,11 +83,14 @@ package struct RepositorySettings: Sendable, Equatable {
     package var workers = 2
 }
 
-/// `catalog:`
-package struct CatalogSection: Sendable, Equatable {
+/// `catalog:`. The URI may hold a password, so that nothing prints it, however it is asked to.
+package struct CatalogSection: Sendable, Equatable, CustomStringConvertible, CustomReflectable {
     /// As libpq takes it.
     package var uri: String
     package var passwordFile: String?
+
+    package var description: String { "catalog" }
+    package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
 /// `archive:`

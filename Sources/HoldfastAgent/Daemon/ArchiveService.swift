@@ -8,7 +8,7 @@ import ServiceLifecycle
 
 /// Archives the WAL of the data directory on this host, whichever directory stands at its path: one that is replaced
 /// (by a restore) is noticed.
-struct ArchiveService: Service {
+struct ArchiveService: NamedService {
     let configuration: Configuration
     let facts: CatalogFacts?
     let log: Logger

@@ -2,7 +2,7 @@ import Logging
 import ServiceLifecycle
 
 /// Brings what waits in the outbox to the catalog; while the catalog is away it tries less and less often.
-struct CatalogDelivery: Service {
+struct CatalogDelivery: NamedService {
     let facts: CatalogFacts
     private static let everyMilliseconds = 2000
     private static let longestMilliseconds = 60_000

@@ -8,7 +8,7 @@ import ServiceLifecycle
 
 /// Renews `locks/leader` while the leader answers, so that nobody restores over a living one. It is given back on an
 /// orderly stop, and as soon as the leader does not answer.
-struct LeaderLease: Service {
+struct LeaderLease: NamedService {
     let configuration: Configuration
     let facts: CatalogFacts?
     let log: Logger

@@ -6,7 +6,8 @@ import ServiceLifecycle
 
 /// Takes the scheduled backups of one cluster, one at a time. Its state is durable before a run begins and after it has
 /// ended: a run that the agent did not survive is made up for at the next start.
-actor ScheduleService: Service {
+actor ScheduleService: Service, CustomStringConvertible {
+    nonisolated var description: String { "ScheduleService" }
     private let configuration: Configuration
     private let file: ScheduleFile<RealDisk>
     private let clock: AgentClock

@@ -6,7 +6,7 @@ import ServiceLifecycle
 
 /// Looks regularly whether another node has claimed a newer timeline, and ends the service when one has: a leader that
 /// was left behind must not accept writes.
-struct ClaimWatch: Service {
+struct ClaimWatch: NamedService {
     /// Opened at the first look that succeeds: at the start the repository may be away.
     let configuration: Configuration
     let system: SystemIdentifier

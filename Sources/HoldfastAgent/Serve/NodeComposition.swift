@@ -46,7 +46,12 @@ final class NodeComposition: ServerComposition {
         ]
     }
 
-    func apply(_ settings: RuntimeSettings) throws { state.withLock { $0.settings = settings } }
+    func apply(_ settings: RuntimeSettings) throws {
+        guard LogOutput.setLevel(settings.logLevel) else {
+            throw ServerError.badSetting("log level", "\"\(printable(settings.logLevel))\" is no level")
+        }
+        state.withLock { $0.settings = settings }
+    }
 
     // MARK: Shutdown
 

@@ -5,7 +5,7 @@ import ServiceLifecycle
 
 /// Switches a part-filled segment once `archive.timeout` has passed, if something was committed in it: what a lost
 /// machine takes with it is bounded by that.
-struct SegmentSwitcher: Service {
+struct SegmentSwitcher: NamedService {
     let engine: Engine
     let composition: NodeComposition
     let log: Logger
