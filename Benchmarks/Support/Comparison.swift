@@ -35,7 +35,7 @@ public struct Comparison {
             (title as NSString).utf8String!, median(ours), unit, peer, median(theirs), unit, median(ratios),
             ratios.min() ?? 0, ratios.max() ?? 0, better == .higher ? "higher" : "lower")
         Swift.print(figures)
-        fflush(stdout)
+        fflush(nil)
     }
 }
 

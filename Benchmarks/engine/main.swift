@@ -16,7 +16,7 @@ var results: [String: [String: [Double]]] = [:]
 func note(_ work: String, _ name: String, _ rate: Double) {
     results[work, default: [:]][name, default: []].append(rate)
     print(String(format: "  %-36@ %-10@ %12.0f/s", work as NSString, name as NSString, rate))
-    fflush(stdout)
+    fflush(nil)
 }
 
 let works = [
