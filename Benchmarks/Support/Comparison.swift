@@ -67,6 +67,13 @@ public struct CommandFailed: Error, CustomStringConvertible {
     public let command: String
     public let status: Int32
     public let errors: String
+
+    public init(command: String, status: Int32, errors: String) {
+        self.command = command
+        self.status = status
+        self.errors = errors
+    }
+
     public var description: String { "\(command): exit \(status)\n\(errors)" }
 }
 

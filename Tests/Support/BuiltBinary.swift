@@ -136,5 +136,11 @@ public func waitUntil(
 public struct NeverHappened: Error, CustomStringConvertible {
     public let what: String
     public let errors: String
+
+    public init(what: String, errors: String) {
+        self.what = what
+        self.errors = errors
+    }
+
     public var description: String { "never happened: \(what)\n\(errors)" }
 }
