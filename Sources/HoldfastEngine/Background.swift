@@ -3,8 +3,8 @@ import HoldfastCore
 import HoldfastWAL
 import Synchronization
 
-/// The engine's two threads. The *keeper* wakes every 50 ms: flushes and witnesses a log that has been idle for 100 ms,
-/// makes segments ahead, drops versions nobody needs, frees pages of cleared trees. The *checkpointer* takes
+/// The engine's two threads. The *keeper* wakes every 50 ms: flushes what waits, witnesses a log that has been idle for
+/// 100 ms, makes segments ahead, drops versions nobody needs, frees pages of cleared trees. The *checkpointer* takes
 /// checkpoints by their triggers, and writes pages out when the cache is full of dirty ones.
 ///
 /// The threads hold the engine only while they work, so that one that was dropped without `close` goes away.
@@ -132,16 +132,19 @@ private final class Keeper: @unchecked Sendable {
             try engine.log.prepareAhead()
             engine.preparing.withLock { $0 = nil }
         } catch { engine.preparing.withLock { $0 = error.description } }
-        let now = monotonicMicroseconds()
-        if engine.log.appendedLSN != seen {
-            seen = engine.log.appendedLSN
-            quietSince = now
-        } else if now - quietSince >= 100_000, engine.log.needsWitness || engine.log.durableLSN < seen {
-            do {
+        do {
+            // Commits that nobody waits for become durable within a turn or two.
+            if engine.log.durableLSN < seen { try engine.flush(through: seen) }
+            let now = monotonicMicroseconds()
+            let appended = engine.log.appendedLSN
+            if appended != seen {
+                seen = appended
+                quietSince = now
+            } else if now - quietSince >= 100_000, engine.log.needsWitness {
                 try engine.raiseMark(to: seen)
                 seen = engine.log.appendedLSN
-            } catch { engine.preparing.withLock { $0 = error.description } }
-        }
+            }
+        } catch { engine.preparing.withLock { $0 = "\(error)" } }
         engine.cache.prune(published: engine.publishedLSN, mark: engine.log.durableMark)
         reclaim(engine)
     }

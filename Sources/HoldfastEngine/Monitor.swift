@@ -44,6 +44,8 @@ final class Monitor: @unchecked Sendable {
     }
 
     func broadcast() { pthread_cond_broadcast(condition) }
+    /// Wakes one that waits.
+    func signal() { pthread_cond_signal(condition) }
 }
 
 /// A lock that may be released by another thread than the one that took it: a transaction moves between threads.
@@ -70,7 +72,7 @@ final class HandedLock: Sendable {
     func unlock() {
         monitor.lock()
         isHeld = false
-        monitor.broadcast()
+        monitor.signal()
         monitor.unlock()
     }
 }
