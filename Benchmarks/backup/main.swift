@@ -60,7 +60,7 @@ let bytes = try shell("du -sm --apparent-size \(root)/data/pages | cut -f1").tri
 print("loaded \(bytes) MB of pages (\(kind)) in \(String(format: "%.1f", loadTime)) s")
 
 var peaks: [String: [Double]] = [:]
-func run(_ name: String, _ arguments: [String]) throws -> Double {
+@MainActor func run(_ name: String, _ arguments: [String]) throws -> Double {
     let (time, peak) = try measured(holdfast, arguments)
     peaks[name, default: []].append(peak)
     return time

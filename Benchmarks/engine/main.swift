@@ -12,8 +12,9 @@ let rounds = CommandLine.arguments.dropFirst(2).first.flatMap { Int($0) } ?? 3
 let reads = 1_000_000
 let commitCount = 3000
 
+/// Operations a second by work and store, in the order of the rounds.
 var results: [String: [String: [Double]]] = [:]
-func note(_ work: String, _ name: String, _ rate: Double) {
+@MainActor func note(_ work: String, _ name: String, _ rate: Double) {
     results[work, default: [:]][name, default: []].append(rate)
     print(String(format: "  %-36@ %-10@ %12.0f/s", work as NSString, name as NSString, rate))
     fflush(nil)
