@@ -34,8 +34,6 @@ extension PageCache {
     /// - Returns: pages written.
     @discardableResult
     func writeOut(_ pages: [UInt32], paced: (Int) -> Void = { _ in }) throws(EngineError) -> Int {
-        writeOutLock.lock()
-        defer { writeOutLock.unlock() }
         let reader = readers.claim()
         defer { readers.release(reader) }
         let buffer = UnsafeMutableRawPointer.allocate(
@@ -60,6 +58,9 @@ extension PageCache {
         _ first: UInt32, _ count: Int, _ buffer: UnsafeMutableRawPointer,
         _ reader: UnsafeMutablePointer<ReaderSlots.Slot>
     ) throws(EngineError) -> Int {
+        // For one run at a time: a paced checkpoint must not keep out who needs room at once.
+        writeOutLock.lock()
+        defer { writeOutLock.unlock() }
         let range = first..<first + UInt32(count)
         gate.beginWrite(range)
         defer { gate.endWrite(range) }
