@@ -40,7 +40,10 @@ struct ServerCommands: Sendable {
                 }
                 guard timeout >= 0 else { return out.error("ERR timeout is negative") }
                 out.integer(0)
-            case .lastsave: out.integer(engine.status.lastCheckpointTime / 1_000_000)
+            case .lastsave:
+                // None since the start: recovery ended with everything on the disk.
+                let last = engine.status.lastCheckpointTime / 1_000_000
+                out.integer(last > 0 ? last : systemClockMicroseconds() / 1_000_000 - Int64(report.uptimeSeconds))
             case .config: try config(words, out, outcome)
             case .shutdown:
                 guard words.dropFirst().allSatisfy({ ["NOSAVE", "SAVE", "NOW", "FORCE"].contains($0.uppercased()) })
