@@ -60,6 +60,8 @@ enum ConfigurationGrammar {
             guard !all.contains(where: { $0.name == name }) else {
                 throw .badValue("repositories", origin, why: "two are named \"\(name)\"", next: "rename one")
             }
+            // Several, each with a queue of its own, are not in this release: one must not be ignored silently.
+            guard all.isEmpty else { throw .notSupported("a second repository", origin) }
             all.append(try repository(reader, name: name, origin: origin))
         }
         let single = try root.section("repository")

@@ -113,7 +113,8 @@ extension Engine {
             written += bytes
             guard case .spread = pace else { return }
             let done = Double(written) / Double(max(total, 1))
-            while !engine.isHurried.load(ordering: .acquiring), !engine.background.isStopping {
+            // At most 100 ms for each request, so that little work never takes long.
+            for _ in 0..<20 where !engine.isHurried.load(ordering: .acquiring) && !engine.background.isStopping {
                 let seconds = Double(monotonicMicroseconds() - start) / 1e6
                 let byTime = seconds / max(Double(engine.options.checkpointSeconds) / 2, 1e-3)
                 let byLog =

@@ -115,7 +115,11 @@ struct ServerCommands: Sendable {
             ("warnings", .array(warnings.map { .simple($0) })),
             ("uptime_seconds", .integer(Int64(report.uptimeSeconds))), ("version", .simple(report.identity.version)),
             ("transaction", .integer(Int64(clamping: status.lastTransaction.rawValue))),
-            ("last_checkpoint", .simple(Timestamp.text(microseconds: status.lastCheckpointTime))),
+            (
+                "last_checkpoint",
+                .simple(
+                    status.lastCheckpointTime == 0 ? "" : Timestamp.text(microseconds: status.lastCheckpointTime))
+            ),
             ("backups", .integer(Int64(status.runningBackups))),
         ]
     }

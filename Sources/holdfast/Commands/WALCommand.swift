@@ -4,6 +4,12 @@ import HoldfastAgent
 struct WALCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "wal", abstract: "Look at and move WAL segments by hand.",
+        discussion: """
+            EXAMPLES
+              holdfast wal list
+              holdfast wal dump 000000010000000000000003
+              holdfast wal switch
+            """,
         subcommands: [Push.self, Fetch.self, List.self, Dump.self, Switch.self])
 
     struct Push: ParsableCommand {
