@@ -146,6 +146,7 @@ private final class Keeper: @unchecked Sendable {
             }
         } catch { engine.preparing.withLock { $0 = "\(error)" } }
         engine.cache.prune(published: engine.publishedLSN, mark: engine.log.durableMark)
+        engine.cache.trim()
         reclaim(engine)
     }
 

@@ -242,6 +242,14 @@ final class PageCache: @unchecked Sendable {
         retire(victims)
     }
 
+    /// Evicts what a large transaction has left above the budget, as far as it is clean.
+    func trim() {
+        lock.lock()
+        let excess = newestCount - cacheSlots
+        if excess > 0 { evict(min(excess, 256)) }
+        lock.unlock()
+    }
+
     var usedCacheBytes: Int {
         lock.lock()
         defer { lock.unlock() }

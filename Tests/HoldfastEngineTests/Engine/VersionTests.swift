@@ -127,6 +127,45 @@ struct VersionTests {
         #expect(try engine.read(onlyResident: true) { try $0.get("t", bytes("a")) } == bytes("1"))
     }
 
+    @Test("bytes that a read has borrowed stay as they are while their page is evicted and memory is short")
+    func borrowedBytes() throws {
+        let disk = try CrashTests.initialized(seed: 9)
+        var options = quietOptions(cachePages: 64)
+        options.versionBytes = 600 * Page.bytes
+        let count = 3000
+        options.transactionBytes = 600 * Page.bytes
+        var engine = try Engine(opening: disk, options: options)
+        try engine.write { transaction in
+            for n in 0..<count {
+                try transaction.put("t", EngineModel.key(n), [UInt8](repeating: UInt8(n & 127), count: 800))
+            }
+        }
+        try engine.close()
+        engine = try Engine(opening: disk, options: options)
+        var random = SeededGenerator64(seed: 9)
+        for _ in 0..<20 {
+            let chosen = Int.random(in: 0..<count, using: &random)
+            let before = engine.status.cacheMisses
+            try engine.read { snapshot in
+                let tree = try #require(try snapshot.tree("t"))
+                try EngineModel.key(chosen).withUnsafeBytes { key in
+                    try snapshot.get(tree, key) { value in
+                        let value = try #require(value)
+                        // Other readers, who need some hundred other pages in a cache of 64.
+                        for step in 0..<300 {
+                            let other = (chosen + 500 + step * 7) % count
+                            #expect(
+                                try engine.read { try $0.get("t", EngineModel.key(other)) }?.first == UInt8(other & 127)
+                            )
+                        }
+                        #expect(value.allSatisfy { $0 == UInt8(chosen & 127) })
+                    }
+                }
+            }
+            #expect(engine.status.cacheMisses > before + 40)
+        }
+    }
+
     @Test("staged commits: later transactions see them, readers only after the flush; numbers and times rise")
     func staging() throws {
         let disk = try CrashTests.initialized(seed: 4)
