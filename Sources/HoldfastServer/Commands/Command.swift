@@ -52,6 +52,8 @@ struct CommandSpecification: Sendable {
         case .server, .physical: false
         }
     }
+    /// Whether it may have so many arguments, its name included.
+    func accepts(_ count: Int) -> Bool { arity >= 0 ? count == arity : count >= -arity }
     var isWrite: Bool { kind == .write && command != .watch }
     /// What `COMMAND` says about it.
     var flags: [String] {

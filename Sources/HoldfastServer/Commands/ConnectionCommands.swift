@@ -34,8 +34,7 @@ extension CommandTable {
             out.error(Self.unknown(arguments))
             return nil
         }
-        let count = arguments.count
-        guard specification.arity >= 0 ? count == specification.arity : count >= -specification.arity else {
+        guard specification.accepts(arguments.count) else {
             out.error(Replies.arity(specification.name))
             return nil
         }
