@@ -132,9 +132,11 @@ struct OutboxTests {
         "S3: names that may not be names are refused before any I/O, and not printed raw",
         arguments: [
             "", "..", "../x", "a/b", "a\u{0}b", "a\nb", "\u{1B}[31mred", "-x", "a,b", "é",
-            String(repeating: "a", count: 64), String(repeating: "x", count: 10_000_000),
+            String(repeating: "a", count: 64), "10 MB",
         ])
-    func names(_ name: String) throws {
+    func names(_ given: String) throws {
+        // Ten megabytes as an argument would be printed as one.
+        let name = given == "10 MB" ? String(repeating: "x", count: 10_000_000) : given
         let attempts: [() throws -> Void] = [
             { _ = try Fact(kind: .backup, cluster: name, object: "b", occurredAt: at(1)) },
             { _ = try Fact(kind: .backup, cluster: "main", object: name, occurredAt: at(1)) },
