@@ -37,7 +37,7 @@ package final class RequestParser {
     }
 
     private let limits: WireLimits
-    private var ranges: [ArgumentRange] = []
+    private var ranges = RangeList()
     /// Bytes already understood, from the request's first.
     private var position = 0
     /// Elements still to come; nil before the header has been read.
@@ -49,7 +49,6 @@ package final class RequestParser {
 
     package init(limits: WireLimits = WireLimits()) {
         self.limits = limits
-        ranges.reserveCapacity(8)
     }
 
     deinit { inline?.deallocate() }
@@ -58,12 +57,12 @@ package final class RequestParser {
     /// and while `input` (the same buffer) is.
     @inline(__always)
     package func arguments(in input: UnsafeRawBufferPointer) -> RequestArguments {
-        RequestArguments(bytes: inline.map { UnsafeRawBufferPointer($0) } ?? input, ranges: ranges)
+        RequestArguments(bytes: inline.map { UnsafeRawBufferPointer($0) } ?? input, ranges: ranges.list)
     }
 
     /// Forgets a request that was read in part.
     package func reset() {
-        ranges.removeAll(keepingCapacity: ranges.capacity <= 1024)
+        ranges.clear()
         position = 0
         remaining = nil
         bulk = nil
@@ -166,7 +165,7 @@ extension RequestParser {
     /// Splits `line` at blanks; `"…"` with escapes and `'…'` are one word each (as `sdssplitargs` of Redis).
     /// Words are never longer than what spells them, so that `memory` of the line's size holds them. false: quotes do not match.
     private static func split(
-        _ line: UnsafeRawBufferPointer, into memory: UnsafeMutableRawBufferPointer, _ ranges: inout [ArgumentRange]
+        _ line: UnsafeRawBufferPointer, into memory: UnsafeMutableRawBufferPointer, _ ranges: inout RangeList
     ) -> Bool {
         var at = 0
         var out = 0
@@ -242,13 +241,42 @@ extension RequestParser {
     }
 }
 
-/// The arguments of one request, borrowed from the parser and its input.
+/// The ranges of one request's arguments: memory that the parser owns and uses again.
+private struct RangeList: ~Copyable {
+    private var memory = UnsafeMutableBufferPointer<ArgumentRange>.allocate(capacity: 16)
+    private var count = 0
+
+    deinit { memory.deallocate() }
+
+    var list: UnsafeBufferPointer<ArgumentRange> { UnsafeBufferPointer(rebasing: memory[..<count]) }
+
+    mutating func append(_ range: ArgumentRange) {
+        if count == memory.count { resize(to: count * 2) }
+        memory.initializeElement(at: count, to: range)
+        count += 1
+    }
+
+    /// Memory for a request of many arguments is given back.
+    mutating func clear() {
+        count = 0
+        if memory.count > 1024 { resize(to: 16) }
+    }
+
+    private mutating func resize(to capacity: Int) {
+        let other = UnsafeMutableBufferPointer<ArgumentRange>.allocate(capacity: capacity)
+        _ = other.initialize(from: list)
+        memory.deallocate()
+        memory = other
+    }
+}
+
+/// The arguments of one request, borrowed from the parser and its input: valid until the parser is used again.
 package struct RequestArguments {
     private let bytes: UnsafeRawBufferPointer
-    private let ranges: [ArgumentRange]
+    private let ranges: UnsafeBufferPointer<ArgumentRange>
 
     @inline(__always)
-    init(bytes: UnsafeRawBufferPointer, ranges: [ArgumentRange]) {
+    init(bytes: UnsafeRawBufferPointer, ranges: UnsafeBufferPointer<ArgumentRange>) {
         self.bytes = bytes
         self.ranges = ranges
     }
@@ -257,6 +285,7 @@ package struct RequestArguments {
 
     /// Argument `index` (0 is the command's name), valid while the input is.
     package subscript(_ index: Int) -> UnsafeRawBufferPointer {
+        precondition(index >= 0 && index < ranges.count)
         let range = ranges[index]
         return UnsafeRawBufferPointer(start: bytes.baseAddress.map { $0 + range.offset }, count: range.count)
     }

@@ -101,7 +101,8 @@ final class CommandRun: @unchecked Sendable {
             do {
                 switch specification.kind {
                 case .read, .scan:
-                    try RecordCommands.read(specification.command, arguments, session, services, from: reader, out)
+                    try RecordCommands.read(
+                        specification.command, arguments, session.database, services, from: reader, out)
                 case .connection: ConnectionCommands.run(specification.command, arguments, &session, out)
                 default:
                     // Nothing can change a key that is watched while nothing can be written.

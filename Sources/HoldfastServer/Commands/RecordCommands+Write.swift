@@ -9,7 +9,7 @@ extension RecordCommands {
     ) throws {
         switch specification.kind {
         case .read, .scan:
-            return try read(specification.command, arguments, session, services, from: editor, out)
+            return try read(specification.command, arguments, session.database, services, from: editor, out)
         case .connection: return ConnectionCommands.run(specification.command, arguments, &session, out)
         default: break
         }

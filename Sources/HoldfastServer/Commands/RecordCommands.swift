@@ -6,10 +6,9 @@ import HoldfastWire
 enum RecordCommands {
     /// Runs a command of kind `read` or `scan`.
     static func read<Reader: RecordReader & ~Copyable>(
-        _ command: Command, _ arguments: RequestArguments, _ session: CommandSession, _ services: CommandServices,
+        _ command: Command, _ arguments: RequestArguments, _ database: Int, _ services: CommandServices,
         from reader: borrowing Reader, _ out: ReplyWriter
     ) throws {
-        let database = session.database
         switch command {
         case .get: try reader.withValue(database, arguments[1]) { reply($0, out) }
         case .mget:

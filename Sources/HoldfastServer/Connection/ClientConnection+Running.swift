@@ -10,14 +10,16 @@ extension ClientConnection {
         in bytes: UnsafeRawBufferPointer
     ) {
         var start = start
+        // Held here, so that the loop need not keep them alive anew for each request.
+        let (out, parser, services, database) = (out, parser, core.services, session.database)
         var mark = out.count
         do {
             try core.engine.read(onlyResident: true) { snapshot in
-                try BurstReader.with(snapshot, session.database) { reader in
+                try BurstReader.with(snapshot, database) { reader in
                     var command = specification.command
                     var arguments = arguments
                     while true {
-                        try RecordCommands.read(command, arguments, session, core.services, from: reader, out)
+                        try RecordCommands.read(command, arguments, database, services, from: reader, out)
                         guard out.count <= 1 << 20 else { return }
                         let rest = UnsafeRawBufferPointer(rebasing: bytes[parsed...])
                         guard case .request(let count) = parser.next(in: rest) else { return }
