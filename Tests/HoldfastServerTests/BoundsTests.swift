@@ -171,6 +171,7 @@ extension ServerTests {
                 let client = try RawClient(served.addresses.unix!)
                 client.send("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$60000000\r\n")
                 client.send([UInt8](repeating: 1, count: 8 << 20))
+                client.endInput()
                 #expect(client.rest().hasPrefix("-ERR the requests that wait in this server exceed"))
                 #expect(try served.anonymous()("PING") == .simple("PONG"))
             }

@@ -118,6 +118,25 @@ extension ServerTests {
         }
 
         @Test(
+            "small commands that are too much together are each answered once, in their order",
+            arguments: ServedEngine.Writes.allCases)
+        func tooMuchTogether(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: options(transaction: 1 << 20)) { served in
+                let client = try served.anonymous()
+                var lines: [String] = []
+                var expected: [WireValue] = []
+                for index in 0..<60 {
+                    lines += [
+                        "SET k\(index) \(String(repeating: "v", count: 60_000))", "INCR n", "STRLEN k\(index)", "PING",
+                    ]
+                    expected += [.ok, .integer(Int64(index + 1)), .integer(60_000), .simple("PONG")]
+                }
+                #expect(try client.pipeline(lines) == expected)
+                #expect(served.engine.status.lastTransaction.rawValue == 120)
+            }
+        }
+
+        @Test(
             "with a cache much smaller than the data every read and write is still right",
             arguments: ServedEngine.Writes.allCases)
         func smallCache(_ writes: ServedEngine.Writes) async throws {
