@@ -28,7 +28,7 @@ package struct ServerConfiguration: Sendable {
     package init() {}
 }
 
-/// What may be changed while the server runs, with `CONFIG SET`.
+/// What `CONFIG` shows and, but for the checkpoint's triggers, sets while the server runs.
 package struct RuntimeSettings: Sendable, Equatable {
     /// WAL after which a checkpoint is begun.
     package var checkpointBytes: Int

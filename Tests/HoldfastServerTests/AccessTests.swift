@@ -66,7 +66,8 @@ extension ServerTests {
                 #expect(served.appliedSettings?.logLevel == "debug")
                 #expect(try client("CONFIG", "GET", "archive.*")["archive.timeout"] == .text("90s"))
                 for bad in [
-                    "archive.timeout -1", "archive.timeout x", "log.level loud", "maxmemory 1", "listen 0.0.0.0:1",
+                    "archive.timeout -1", "archive.timeout x", "checkpoint.wal 1GiB", "log.level loud", "maxmemory 1",
+                    "listen 0.0.0.0:1",
                 ] {
                     #expect(
                         try client.pipeline(["CONFIG SET \(bad)"])[0].errorText?.hasPrefix("CONFIG cannot set") == true,

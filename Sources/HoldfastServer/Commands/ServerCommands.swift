@@ -99,7 +99,7 @@ struct ServerCommands: Sendable {
             // Replay ends before the server listens: what answers now is paused at its target.
             case .recovering: "paused"
             }
-        var warnings = archive?.warnings ?? []
+        var warnings = (archive?.warnings ?? []) + status.warnings
         if let refusal = status.writeRefusal { warnings.append(refusal) }
         return [
             ("role", .simple(role)), ("timeline", .integer(Int64(status.timeline.rawValue))),

@@ -18,16 +18,9 @@ enum SettingNames {
 
     static func set(_ name: String, _ value: String, in settings: inout RuntimeSettings) throws(ServerError) {
         switch name {
-        case "checkpoint.wal":
-            guard let bytes = bytes(value), bytes >= 16 << 20 else {
-                throw .badSetting(name, "it is a size of at least 16MiB, such as 1GiB")
-            }
-            settings.checkpointBytes = bytes
-        case "checkpoint.every":
-            guard let seconds = seconds(value), seconds >= 1 else {
-                throw .badSetting(name, "it is a duration of at least 1s, such as 5m")
-            }
-            settings.checkpointSeconds = seconds
+        case "checkpoint.wal", "checkpoint.every":
+            throw .badSetting(
+                name, "the engine takes it at its start: set server.checkpoint in the configuration, and restart")
         case "archive.timeout":
             if value.lowercased() == "none" {
                 settings.archiveTimeoutSeconds = nil
@@ -47,25 +40,13 @@ enum SettingNames {
         }
     }
 
-    /// `1GiB`, `512 KiB`, `4096`.
-    static func bytes(_ text: String) -> Int? {
-        guard let (number, unit) = split(text) else { return nil }
-        let shifts = ["": 0, "b": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40]
-        guard let shift = shifts[unit], number >= 0, number < 1e15 else { return nil }
-        return Int(exactly: (number * Double(UInt64(1) << UInt64(shift))).rounded())
-    }
-
     /// `500ms`, `60s`, `5m`, `2h`, `1d`; a bare number is seconds.
     static func seconds(_ text: String) -> Double? {
-        guard let (number, unit) = split(text) else { return nil }
+        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+        guard let number = Double(digits) else { return nil }
+        let unit = text.dropFirst(digits.count).filter { $0 != " " }.lowercased()
         let factors = ["": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400] as [String: Double]
         guard let factor = factors[unit], number >= 0, number * factor <= 1e9 else { return nil }
         return number * factor
-    }
-
-    private static func split(_ text: String) -> (Double, String)? {
-        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
-        guard let number = Double(digits) else { return nil }
-        return (number, text.dropFirst(digits.count).filter { $0 != " " }.lowercased())
     }
 }
