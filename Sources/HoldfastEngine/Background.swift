@@ -165,7 +165,7 @@ private final class Keeper: @unchecked Sendable {
                     transaction.rollback()
                     throw error
                 }
-                engine.publish(through: engine.installedLSN)
+                // Published with the next flush: other transactions' commits below it may not be durable yet.
             }
         } catch { engine.preparing.withLock { $0 = "\(error)" } }
     }

@@ -50,9 +50,11 @@ public final class Engine: @unchecked Sendable {
     let checkpointing = Mutex<String?>(nil)
     let backups = Mutex<[BackupToken: RunningBackup]>([:])
     let background = Background()
-    /// Set while the node waits at its recovery target: reads only. `isPaused` mirrors it for those who only ask.
+    /// Set while the node waits at its recovery target: reads only. The lock is held through a promotion, so whoever
+    /// only asks looks at `isPaused`.
     private let paused: Mutex<PausedRecovery?>
     private let isPaused: Atomic<Bool>
+    private let pausedTarget: RecoveryTarget?
 
     /// Makes `disk`'s root the data directory of a new cluster: it must be empty, or hold what an unfinished call
     /// of this left. Durable when it returns; what a crash leaves before is accepted by nothing but this.
@@ -84,6 +86,7 @@ public final class Engine: @unchecked Sendable {
         published = Atomic(recovered.end.rawValue)
         switchedAt = Atomic(recovered.end.rawValue)
         paused = Mutex(recovered.paused)
+        pausedTarget = recovered.paused?.target
         isPaused = Atomic(recovered.paused != nil)
         cache.pruneHorizon.store(recovered.end.rawValue, ordering: .sequentiallyConsistent)
         // While it waits, what may be written is judged by the replay that brought it here.
@@ -91,12 +94,12 @@ public final class Engine: @unchecked Sendable {
     }
 
     private func beginWork(replayedBytes: Int) {
-        cache.durability = self
+        cache.follow(self)
         if options.runsBackgroundWork { background.start(self, replayedBytes: replayedBytes) }
     }
 
     /// What the node waits for, when it waits at its recovery target.
-    public var pausedAt: RecoveryTarget? { paused.withLock { $0?.target } }
+    public var pausedAt: RecoveryTarget? { isPaused.load(ordering: .acquiring) ? pausedTarget : nil }
 
     /// Opens a node that waits at its recovery target for writing, on a new timeline. Durable when it returns; after an
     /// error the node still waits, and the call may be repeated.
@@ -129,11 +132,20 @@ public final class Engine: @unchecked Sendable {
         guard !isClosed.load(ordering: .acquiring) else { return }
         background.stop()
         var failed: (any Error)?
-        if !isPaused.load(ordering: .acquiring) {
-            do { try runCheckpoint(.atOnce, leaving: .stopped) } catch { failed = error }
+        if isPaused.load(ordering: .acquiring) {
+            checkpointLock.lock()
+        } else {
+            repeat {
+                do { try runCheckpoint(.atOnce, leaving: .stopped) } catch { failed = error }
+                checkpointLock.lock()
+                // Somebody else's checkpoint may have come between and said that the engine runs.
+                if failed != nil || storage.control.state == .stopped { break }
+                checkpointLock.unlock()
+            } while true
         }
         isClosed.store(true, ordering: .sequentiallyConsistent)
         release()
+        checkpointLock.unlock()
         if let failed { throw failed }
     }
 
@@ -175,6 +187,8 @@ public final class Engine: @unchecked Sendable {
 
     /// A state to be read from many times, by any thread, until it is closed.
     public func makeSnapshot() throws -> SnapshotHandle {
+        // A place is left for every reader, transaction and checkpoint: only who holds too many is refused.
+        guard cache.readers.liveCount < ReaderSlots.heldAtMost else { throw EngineError.memoryExhausted }
         let slot = cache.readers.claim()
         do {
             return SnapshotHandle(cache, slot, at: try announce(slot))

@@ -49,7 +49,11 @@ package final class ArchiveRecoverySource: RecoverySource {
     }
 
     package func holdsLater(than name: SegmentName) throws -> Bool {
-        try archive.inventory(of: name.timeline).ranges.contains { $0.upperBound > name.segment }
+        let timelines = reading.withLock { $0.timelines.map(\.timeline) }
+        return try timelines.contains { timeline in
+            guard timeline >= name.timeline else { return false }
+            return try archive.inventory(of: timeline).ranges.contains { $0.upperBound > name.segment }
+        }
     }
 
     package func history(_ timeline: TimelineID) throws -> [UInt8]? { try repository.history(timeline) }

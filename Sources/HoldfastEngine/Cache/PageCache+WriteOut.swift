@@ -113,7 +113,10 @@ extension PageCache {
         while slot != 0, frames.lsn(slot) > mark.rawValue {
             slot = frames.frames[Int(slot)].older.load(ordering: .relaxed)
         }
-        return slot != 0 && frames.lsn(slot) >= from ? slot : 0
+        if slot != 0, frames.lsn(slot) >= from { return slot }
+        // No version lies between what the file has and the mark: it lacks nothing that may be written.
+        frames.frames[Int(table[page])].dirtyFrom = mark.rawValue + 1
+        return 0
     }
 
     /// Under `lock`. A dirty page is never evicted, so it is still there.
@@ -146,8 +149,9 @@ extension PageCache {
                 slot += 1
             }
         }
+        let source = durability
         lock.unlock()
-        guard !pages.isEmpty, let durability else { return 0 }
+        guard !pages.isEmpty, let durability = source else { return 0 }
         pages.sort()
         let written = try writeOut(pages)
         if written > 0 { return written }

@@ -43,7 +43,21 @@ final class PageCache: @unchecked Sendable {
     /// New snapshots are at or above this: what pruning has assumed.
     let pruneHorizon = Atomic<UInt64>(0)
     /// Says how far pages may be written. Set before the cache is used, and by recovery when it hands over.
+    /// Guarded by `lock`.
     weak var durability: (any DurabilitySource)?
+
+    var durabilitySource: (any DurabilitySource)? {
+        lock.lock()
+        defer { lock.unlock() }
+        return durability
+    }
+
+    /// From now on `source` says how far pages may be written.
+    func follow(_ source: any DurabilitySource) {
+        lock.lock()
+        durability = source
+        lock.unlock()
+    }
 
     init(store: any PageStore, options: EngineOptions) throws(EngineError) {
         self.store = store
@@ -95,33 +109,40 @@ final class PageCache: @unchecked Sendable {
 
     /// Loads a page that the table does not have.
     private func load(_ page: PageNumber) throws(EngineError) -> UInt32 {
-        while true {
-            var resident: UInt32 = 0
+        // Before the load is claimed: making room may write pages out, which waits for loads under way.
+        let slot = try takeSlot()
+        var resident: UInt32 = 0
+        do throws(EngineError) {
             let isMine = try gate.beginLoad(page) {
                 resident = table[page]
                 return resident == 0
             }
-            guard isMine else { return resident }
-            defer { gate.endLoad(page) }
-            misses.wrappingAdd(1, ordering: .relaxed)
-            let slot = try takeSlot()
-            do throws(EngineError) {
-                try readPage(page, into: frames.address(slot))
-            } catch {
+            guard isMine else {
                 giveBack(slot)
-                throw error
+                return resident
             }
-            lock.lock()
-            defer { lock.unlock() }
-            let meanwhile = table[page]
-            if meanwhile != 0 {
-                // A commit created it anew; what was read is a version that nobody can reach through the new one.
-                freeSlot(slot)
-                return meanwhile
-            }
-            installNewest(slot, for: page)
-            return slot
+        } catch {
+            giveBack(slot)
+            throw error
         }
+        defer { gate.endLoad(page) }
+        misses.wrappingAdd(1, ordering: .relaxed)
+        do throws(EngineError) {
+            try readPage(page, into: frames.address(slot))
+        } catch {
+            giveBack(slot)
+            throw error
+        }
+        lock.lock()
+        defer { lock.unlock() }
+        let meanwhile = table[page]
+        if meanwhile != 0 {
+            // A commit created it anew; what was read is a version that nobody can reach through the new one.
+            freeSlot(slot)
+            return meanwhile
+        }
+        installNewest(slot, for: page)
+        return slot
     }
 
     /// Reads and verifies; a page of zeros is damage here, since something refers to it.
@@ -167,7 +188,12 @@ final class PageCache: @unchecked Sendable {
             if let slot { return slot }
             attempts += 1
             // What is left is dirty, or waits for operations to end.
-            if try writeOutSome() == 0 {
+            let written = try writeOutSome()
+            if let durability = durabilitySource {
+                // What was published since may have freed versions; nobody else need come by.
+                prune(published: LSN(pruneHorizon.load(ordering: .acquiring)), mark: durability.durableMark)
+            }
+            if written == 0 {
                 if attempts > 4000 { throw .memoryExhausted }
                 if attempts < 100 { sched_yield() } else { usleep(50) }
             }

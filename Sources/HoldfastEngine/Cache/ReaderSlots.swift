@@ -12,6 +12,8 @@ import Synchronization
 final class ReaderSlots: @unchecked Sendable {
     // Sendable: `owner`, `epoch` and `lsn` are atomics; `depth` and `pageReads` are written by the slot's owner alone.
     static let count = 4096
+    /// Snapshots that may be held at once; the rest of the places is for reads and transactions that come and go.
+    static let heldAtMost = 3072
 
     struct Slot: ~Copyable {
         let owner: Atomic<UInt32>

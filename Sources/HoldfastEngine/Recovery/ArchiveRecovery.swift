@@ -32,9 +32,10 @@ struct ArchiveRecovery<D: Disk> {
         let cache = try PageCache(store: pages, options: options)
         let redo = Redo(cache)
 
+        let failure = FailureLatch()
         let promotion = Promotion(
             disk: disk, file: file, cache: cache, redo: redo, options: options, source: source, signal: signal,
-            history: history)
+            history: history, failure: failure)
         if let begun = try promotion.begun(control) {
             // Replay was complete and its pages durable: what the archive has got since does not matter.
             let state = ReplayedState(control)
@@ -57,6 +58,10 @@ struct ArchiveRecovery<D: Disk> {
         } catch {
             throw segments.failure ?? error
         }
+        // Every page applied lies below the place reached, and a record that was only looked at does not count: from here
+        // on pages may be written up to there and no further.
+        redo.durableMark = try raiseMinimum(file, history, reached.end)
+        redo.raise = nil
         let state = ReplayedState(replay)
         switch signal.action {
         case .promote:
@@ -65,7 +70,7 @@ struct ArchiveRecovery<D: Disk> {
             let log = PausedLog(at: reached.end)
             source.replayEnded()
             return RecoveredEngine(
-                log: log, cache: cache, storage: DiskStorage(disk, file), failure: FailureLatch(), end: reached.end,
+                log: log, cache: cache, storage: DiskStorage(disk, file), failure: failure, end: reached.end,
                 lastTransaction: state.lastTransaction, lastCommitTime: state.lastTime,
                 greatestRedo: state.greatestRedo, replayedBytes: redo.appliedBytes,
                 paused: PausedRecovery(log: log, target: signal.target) {
@@ -83,20 +88,13 @@ struct ArchiveRecovery<D: Disk> {
     ) throws -> Reached {
         let consistent = max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero)
         let judge = TargetJudge(target: signal.target, isInclusive: signal.isInclusive)
-        var end = control.redo.lsn
         let stop = try replay.run { point in
-            defer { end = point.end }
-            if case .immediate = signal.target { return point.end >= consistent ? .stopAfter : .apply }
-            let verdict = try judge.judge(point)
-            let place = verdict == .stopAfter ? point.end : end
-            if verdict != .apply, place < consistent {
-                throw RecoveryTargetError.beforeConsistency(signal.target, consistent: consistent)
-            }
-            return verdict
+            guard signal.target == .immediate else { return try judge.judge(point) }
+            return LogLayout.canonical(point.end) >= LogLayout.canonical(consistent) ? .stopAfter : .apply
         }
         switch stop {
         case .after(let lsn), .before(let lsn):
-            guard lsn >= consistent, let chain = replay.stopChain else {
+            guard LogLayout.canonical(lsn) >= LogLayout.canonical(consistent), let chain = replay.stopChain else {
                 throw RecoveryTargetError.beforeConsistency(signal.target, consistent: consistent)
             }
             return Reached(end: LogLayout.canonical(lsn), chain: chain, timeline: history.timeline(at: lsn))
@@ -111,7 +109,7 @@ struct ArchiveRecovery<D: Disk> {
                 throw EngineError.recoveryFailed(
                     end.position, "segment \(end.segment) is missing from the archive, and later ones are there")
             }
-            guard end.position >= consistent, let chain = end.chain else {
+            guard end.position >= LogLayout.canonical(consistent), let chain = end.chain else {
                 throw EngineError.recoveryFailed(
                     end.position, "the archive ends here, and the backup is whole only from \(consistent) on")
             }

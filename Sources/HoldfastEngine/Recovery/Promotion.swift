@@ -21,6 +21,7 @@ struct Promotion<D: Disk> {
     let source: any RecoverySource
     let signal: RecoverySignal
     let history: TimelineHistory
+    let failure: FailureLatch
 
     /// A promotion that an earlier process began and that must go on.
     func begun(_ control: ControlData) throws -> PromoteSignal? {
@@ -38,7 +39,8 @@ struct Promotion<D: Disk> {
 
     /// Steps 1 and 2.
     func begin(_ reached: ArchiveRecovery<D>.Reached, _ state: ReplayedState) throws -> PromoteSignal {
-        try redo.raiseMark()
+        // After the control file has named the new timeline there is no way back to another number.
+        if let named = try named() { return named }
         try cache.writeOut(cache.dirtyPages(through: .max))
         precondition(cache.dirtyPages(through: .max).isEmpty, "a promotion left pages behind")
         try onDisk { () throws(DiskError) in try cache.store.sync() }
@@ -76,7 +78,8 @@ struct Promotion<D: Disk> {
                 }
             }
         }
-        try makeFirstSegment(branched)
+        let isNamed = file.current.state == .running
+        if !isNamed { try makeFirstSegment(branched) }
         var control = file.current
         control.state = .running
         control.timeline = promote.timeline
@@ -89,10 +92,15 @@ struct Promotion<D: Disk> {
         control.demand = nil
         control.isArchiving = signal.usesArchive && options.archiving ?? true
         control.greatestRedo = max(state.greatestRedo, promote.switchLSN)
-        try onDisk { () throws(DiskError) in try file.writeBoth(control) }
-
-        let failure = FailureLatch()
-        let log = try openLog(control, promote, state, failure)
+        // The log's first segment exists and has room before there is no way back.
+        let log = try openLog(control, promote, state)
+        do {
+            if !isNamed { try onDisk { () throws(DiskError) in try file.writeBoth(control) } }
+            try begin(log, promote)
+        } catch {
+            log.close()
+            throw error
+        }
         try Self.removeSignals(disk)
         source.replayEnded()
         return RecoveredEngine(
@@ -162,12 +170,11 @@ struct Promotion<D: Disk> {
 
     /// Step 6.
     private func openLog(
-        _ control: ControlData, _ promote: PromoteSignal, _ state: ReplayedState, _ failure: FailureLatch
+        _ control: ControlData, _ promote: PromoteSignal, _ state: ReplayedState
     ) throws(EngineError) -> LogWriter<D> {
         var logOptions = LogOptions()
         logOptions.isArchiving = control.isArchiving
-        let onFatal = options.onFatal
-        let time = options.now()
+        let (onFatal, failure) = (options.onFatal, failure)
         return try onLog { () throws(WALError) in
             let log = try LogWriter(
                 disk: disk,
@@ -177,13 +184,31 @@ struct Promotion<D: Disk> {
                     durableMark: promote.switchLSN, lastTime: state.lastTime),
                 options: logOptions,
                 onFatal: { error in if failure.set(error.description) { onFatal(error) } })
+            try log.reserve(bytes: 2 * LogLayout.blockBytes)
+            return log
+        }
+    }
+
+    private func begin(_ log: LogWriter<D>, _ promote: PromoteSignal) throws(EngineError) {
+        let time = options.now()
+        try onLog { () throws(WALError) in
             _ = try log.append(
                 .timelineSwitch(
                     switchLSN: promote.switchLSN, previous: history.timeline(at: promote.switchLSN),
                     timeline: promote.timeline, token: promote.token, time: time))
             _ = try log.append(.endOfRecovery(recoveredTo: promote.switchLSN, time: time))
             try log.flush(through: log.appendWitness())
-            return log
         }
+    }
+
+    /// The signal of a promotion whose timeline the control file names already.
+    private func named() throws -> PromoteSignal? {
+        guard file.current.state == .running else { return nil }
+        let named = try PromoteSignal(
+            decoding: onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) })
+        guard named.timeline == file.current.timeline else {
+            throw EngineError.recoveryFailed(named.switchLSN, "\(PromoteSignal.path) is of another promotion")
+        }
+        return named
     }
 }

@@ -17,7 +17,7 @@ final class Redo: DurabilitySource, @unchecked Sendable {
 
     init(_ cache: PageCache) {
         self.cache = cache
-        cache.durability = self
+        cache.follow(self)
     }
 
     /// For replay from an archive, all of whose log is durable: makes it known durably how far pages may be ahead, and

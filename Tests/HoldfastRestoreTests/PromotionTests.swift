@@ -1,0 +1,131 @@
+import Foundation
+import HoldfastCore
+import HoldfastEngine
+import HoldfastReplica
+import HoldfastRepository
+import HoldfastRestore
+import HoldfastTestSupport
+import HoldfastWAL
+import Synchronization
+import Testing
+
+@Suite("A promotion can be interrupted anywhere and goes on", .serialized)
+struct PromotionTests {
+    /// A source whose claims fail a number of times, as a repository that is away makes them.
+    private final class FailingClaims: RecoverySource {
+        private let source: ArchiveRecoverySource
+        private let failures: Mutex<Int>
+        init(_ source: ArchiveRecoverySource, failures: Int) {
+            self.source = source
+            self.failures = Mutex(failures)
+        }
+        struct Away: Error {}
+        func segment(_ name: SegmentName) throws -> [UInt8]? { try source.segment(name) }
+        func holdsLater(than name: SegmentName) throws -> Bool { try source.holdsLater(than: name) }
+        func history(_ timeline: TimelineID) throws -> [UInt8]? { try source.history(timeline) }
+        func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) { source.willReplay(timelines) }
+        func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
+            try source.timelineToClaim(own: own, isForced: isForced)
+        }
+        func claim(_ timeline: TimelineID, history: [UInt8]) throws {
+            let isAway = failures.withLock { failures in
+                failures -= 1
+                return failures >= 0
+            }
+            if isAway { throw Away() }
+            try source.claim(timeline, history: history)
+        }
+        func replayEnded() { source.replayEnded() }
+    }
+
+    private struct Prepared {
+        var node: ArchivedNode
+        /// A commit behind the backup, with many dirty pages before it and more behind.
+        var target: LSN
+        var expected: [String: [[UInt8]: [UInt8]]]
+    }
+
+    private func prepared() async throws -> Prepared {
+        let node = try await ArchivedNode()
+        func write(_ round: Int) throws {
+            try node.engine.write { transaction in
+                for number in 0..<3000 {
+                    try transaction.put("0", Array("key\(number)".utf8), Array("round \(round)".utf8))
+                }
+            }
+        }
+        try write(0)
+        _ = try node.backup()
+        for round in 1...5 { try write(round) }
+        let expected = try node.engine.allRecords()
+        let target = node.engine.publishedLSN
+        for round in 6...8 { try write(round) }
+        try node.archiveEverything()
+        return Prepared(node: node, target: target, expected: expected)
+    }
+
+    private func restore(_ prepared: Prepared, _ name: String, _ action: TargetAction, isExclusive: Bool = false) throws
+        -> String
+    {
+        let path = prepared.node.directory.path + "/" + name
+        var request = RestoreRequest(data: path)
+        request.target = .lsn(prepared.target)
+        request.isInclusive = !isExclusive
+        request.action = action
+        request.takesOver = true
+        _ = try RestoreJob(prepared.node.repository, request).run()
+        return path
+    }
+
+    private func open(_ prepared: Prepared, _ path: String, failures: Int = 0, cacheBytes: Int = 64 << 20) throws
+        -> Engine
+    {
+        var options = EngineOptions(cacheBytes: cacheBytes, archiving: true)
+        options.recovery = FailingClaims(
+            try ArchiveRecoverySource(prepared.node.repository, hold: nil), failures: failures)
+        return try Engine(opening: RealDisk(root: path), options: options)
+    }
+
+    @Test("D5: a node that waits at its target serves reads, refuses writes, and is promoted with all its pages")
+    func pausedThenPromoted() async throws {
+        let prepared = try await prepared()
+        let path = try restore(prepared, "paused", .pause)
+        // A small cache: replay's pages do not fit, so that some are written while it waits.
+        let engine = try open(prepared, path, failures: 1, cacheBytes: 1 << 20)
+        #expect(engine.status.role == .recovering)
+        #expect(try engine.allRecords() == prepared.expected)
+        #expect(throws: EngineError.self) { try engine.write { try $0.put("0", Array("x".utf8), []) } }
+        // The repository is away at the first attempt; the node still waits, and the second one succeeds.
+        #expect(throws: FailingClaims.Away.self) { try engine.promote() }
+        #expect(try engine.allRecords() == prepared.expected)
+        try engine.promote()
+        #expect(engine.status.role == .leader)
+        #expect(engine.status.timeline > .first)
+        try engine.write { try $0.put("1", Array("after".utf8), Array("promotion".utf8)) }
+        var expected = prepared.expected
+        expected["1"] = [Array("after".utf8): Array("promotion".utf8)]
+        #expect(try engine.allRecords() == expected)
+        engine.abandon()
+        // After a crash it is an ordinary leader: nothing asks for the archive any more.
+        let again = try Engine(opening: RealDisk(root: path), options: EngineOptions(archiving: true))
+        #expect(try again.allRecords() == expected)
+        for name in ["backup_label", "recovery.signal", "promote.signal"] {
+            #expect(!FileManager.default.fileExists(atPath: path + "/" + name))
+        }
+        try again.close()
+        try await prepared.node.stop()
+    }
+
+    @Test("D5: a promotion that failed at its claim is gone on with by the next start", arguments: [false, true])
+    func failedClaim(_ isExclusive: Bool) async throws {
+        let prepared = try await prepared()
+        let path = try restore(prepared, "failed-\(isExclusive)", .promote, isExclusive: isExclusive)
+        #expect(throws: FailingClaims.Away.self) { try open(prepared, path, failures: 1) }
+        #expect(throws: FailingClaims.Away.self) { try open(prepared, path, failures: 1) }
+        let engine = try open(prepared, path)
+        #expect(engine.status.timeline > .first)
+        if !isExclusive { #expect(try engine.allRecords() == prepared.expected) }
+        try engine.close()
+        try await prepared.node.stop()
+    }
+}
