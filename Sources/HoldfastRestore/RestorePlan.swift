@@ -12,9 +12,14 @@ package struct RestorePlan: Sendable {
     package let archiveEnd: LSN
 
     init(_ repository: Repository, _ request: RestoreRequest) throws {
-        let usable = try repository.backups().compactMap(\.usable)
+        let entries = try repository.backups()
+        let usable = entries.compactMap(\.usable)
         let named = try request.backup.map { try repository.usableBackup(named: $0) }
-        guard let newest = named ?? usable.last else { throw RestoreError.noBackup(cluster: repository.cluster) }
+        guard let newest = named ?? usable.last else {
+            // One that cannot be read is worth more than "there is none".
+            for entry in entries.reversed() { if case .damaged(let error) = entry.state { throw error } }
+            throw RestoreError.noBackup(cluster: repository.cluster)
+        }
 
         // The timeline first: what a time or a name means depends on the branch.
         let history = try Self.history(repository, request.timeline, named ?? newest)

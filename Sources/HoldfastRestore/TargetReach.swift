@@ -38,6 +38,7 @@ struct TargetReach {
             return true
         }
         guard let newest, id <= newest else {
+            try Self.requireNoGap(coverage, target)
             throw RestoreError.unknownTarget(
                 target, why: newest.map { "its last transaction is \($0)" } ?? "it holds no transaction")
         }
@@ -56,6 +57,7 @@ struct TargetReach {
             return true
         }
         guard let newest = found.first else {
+            try Self.requireNoGap(coverage, target)
             throw RestoreError.unknownTarget(target, why: "no restore point of this name was archived")
         }
         // Replay would stop at the first one it meets; which is meant only a person knows.
@@ -68,6 +70,13 @@ struct TargetReach {
         }
         latestStop = newest.lsn
         position = newest.lsn
+    }
+
+    /// What was not found may lie behind a segment that is missing: then that is what must be told.
+    private static func requireNoGap(_ coverage: WALCoverage, _ target: RecoveryTarget) throws {
+        if let gap = coverage.gap(from: coverage.start) {
+            throw RestoreError.missingSegment(gap, neededFor: target.description)
+        }
     }
 
     /// Whether replay from this backup can stop at the target.

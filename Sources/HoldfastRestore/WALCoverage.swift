@@ -6,6 +6,7 @@ import HoldfastWAL
 struct WALCoverage {
     let history: TimelineHistory
     let archive: WALArchive
+    let start: LSN
     /// In order; no number is missing between them.
     let segments: [SegmentName]
     /// The end of the last record in them; where the coverage begins if there is none.
@@ -14,6 +15,7 @@ struct WALCoverage {
 
     init(_ repository: Repository, _ history: TimelineHistory, from start: LSN) throws {
         self.history = history
+        self.start = start
         archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         var inventories: [TimelineID: TimelineWAL] = [:]
         for entry in history.entries { inventories[entry.timeline] = try archive.inventory(of: entry.timeline) }

@@ -91,7 +91,7 @@ extension Repository {
             }
             return .tombstone(tombstone)
         }
-        let record = try RecordCoding.decode(BackupRecord.self, bytes, at: object)
+        let record = try RecordCoding.decode(BackupRecord.self, bytes, at: object).opened(at: object)
         if let fault = record.fault(expected: id, in: layout) { throw RepositoryError.damaged(object, why: fault) }
         guard record.systemIdentifier == systemIdentifier else {
             throw RepositoryError.damaged(

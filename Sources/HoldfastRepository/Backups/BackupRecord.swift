@@ -32,6 +32,8 @@ package struct BackupRecord: RepositoryRecord {
     package var pageChecksums: StoredFile
     /// The segments needed to make it consistent.
     package var wal: WALRange
+    /// SHA-256 over this record's bytes as they are without this member: `sealed` makes it, `opened` checks it.
+    package private(set) var checksum: SHA256Digest?
 
     /// An object of the backup: its path relative to the cluster's root, its bytes as stored, and their SHA-256.
     package struct StoredFile: Codable, Sendable, Equatable {
@@ -100,7 +102,25 @@ package struct BackupRecord: RepositoryRecord {
         case archiveBytes = "archive_bytes"
         case frameIndex = "frame_index"
         case pageChecksums = "page_checksums"
-        case id, type, parent, label, cluster, timeline, pages, bytes, codec, archives, manifest, wal
+        case id, type, parent, label, cluster, timeline, pages, bytes, codec, archives, manifest, wal, checksum
+    }
+
+    /// The record with the checksum over all it says.
+    package func sealed() throws -> BackupRecord {
+        var sealed = self
+        sealed.checksum = nil
+        sealed.checksum = SHA256Digest(of: try RecordCoding.encode(sealed))
+        return sealed
+    }
+
+    /// What was sealed, if it still says the same; throws `damaged` otherwise.
+    package func opened(at object: String) throws -> BackupRecord {
+        guard let checksum, try sealed().checksum == checksum else {
+            throw RepositoryError.damaged(object, why: "its checksum does not match what it says")
+        }
+        var opened = self
+        opened.checksum = nil
+        return opened
     }
 
     /// What is wrong with a record that was found as the marker of `id`; `nil` when it is consistent in itself.

@@ -100,6 +100,7 @@ package final class BackupTaking: Sendable {
     /// Throws `sweptMeanwhile` when another gave it up, and `leaseLost` when another may be about to.
     package func commit(_ record: BackupRecord) throws {
         precondition(record.id == id)
+        let record = try record.sealed()
         if let fault = record.fault(expected: id, in: repository.layout) {
             throw RepositoryError.damaged(repository.layout.relative(repository.layout.backupRecord(id)), why: fault)
         }
