@@ -192,8 +192,9 @@ private final class Checkpointer: @unchecked Sendable {
             }
             let logged = engine.log.appendedLSN - engine.storage.control.redo.lsn
             let seconds = Int((monotonicMicroseconds() - last) / 1_000_000)
-            let byTime = seconds >= engine.options.checkpointSeconds && engine.hasCommitsSinceCheckpoint
-            if isDue || logged >= engine.options.checkpointWALBytes || byTime {
+            let byTime =
+                seconds >= engine.checkpointSeconds.load(ordering: .relaxed) && engine.hasCommitsSinceCheckpoint
+            if isDue || logged >= engine.checkpointWALBytes.load(ordering: .relaxed) || byTime {
                 try engine.runCheckpoint(.spread, leaving: .running)
                 isDue = false
                 last = monotonicMicroseconds()

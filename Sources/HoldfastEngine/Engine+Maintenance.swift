@@ -37,6 +37,12 @@ extension Engine {
         return try appendDurably(.restorePoint(name: name, time: options.now())).end
     }
 
+    /// From now on a checkpoint begins after so much WAL, or so many seconds with something logged.
+    public func setCheckpoints(walBytes: Int, seconds: Int) {
+        checkpointWALBytes.store(max(walBytes, SegmentNumber.bytes), ordering: .relaxed)
+        checkpointSeconds.store(max(seconds, 1), ordering: .relaxed)
+    }
+
     /// Frees pages of cleared trees, all that there are, in transactions of `pages` pages.
     package func reclaim(pages: Int = 256) throws {
         while try write(.asynchronous, { try $0.reclaimSome(pages: pages) }) {}

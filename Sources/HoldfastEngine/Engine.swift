@@ -33,6 +33,9 @@ public final class Engine: @unchecked Sendable {
 
     let checkpointLock = Monitor()
     private let checkpointCount = Atomic<UInt64>(0)
+    /// When checkpoints begin: as the options said, until `setCheckpoints` says otherwise.
+    let checkpointWALBytes: Atomic<Int>
+    let checkpointSeconds: Atomic<Int>
     /// Set by whoever waits for a running checkpoint: it goes on unpaced.
     let isHurried = Atomic<Bool>(false)
 
@@ -74,6 +77,8 @@ public final class Engine: @unchecked Sendable {
 
     init(recovered: RecoveredEngine, options: EngineOptions) throws {
         self.options = options
+        checkpointWALBytes = Atomic(options.checkpointWALBytes)
+        checkpointSeconds = Atomic(options.checkpointSeconds)
         log = recovered.log
         cache = recovered.cache
         storage = recovered.storage

@@ -64,9 +64,13 @@ extension ServerTests {
                 #expect(try client("CONFIG", "SET", "archive.timeout", "90s", "log.level", "debug") == .ok)
                 #expect(served.appliedSettings?.archiveTimeoutSeconds == 90)
                 #expect(served.appliedSettings?.logLevel == "debug")
+                #expect(try client("CONFIG", "SET", "checkpoint.wal", "64MiB", "checkpoint.every", "2m") == .ok)
+                #expect(served.appliedSettings?.checkpointBytes == 64 << 20)
+                #expect(served.appliedSettings?.checkpointSeconds == 120)
                 #expect(try client("CONFIG", "GET", "archive.*")["archive.timeout"] == .text("90s"))
                 for bad in [
-                    "archive.timeout -1", "archive.timeout x", "checkpoint.wal 1GiB", "log.level loud", "maxmemory 1",
+                    "archive.timeout -1", "archive.timeout x", "checkpoint.wal 1MiB", "checkpoint.every x",
+                    "log.level loud", "maxmemory 1",
                     "listen 0.0.0.0:1",
                 ] {
                     #expect(

@@ -50,6 +50,7 @@ final class NodeComposition: ServerComposition {
         guard LogOutput.setLevel(settings.logLevel) else {
             throw ServerError.badSetting("log level", "\"\(printable(settings.logLevel))\" is no level")
         }
+        engine.setCheckpoints(walBytes: settings.checkpointBytes, seconds: Int(settings.checkpointSeconds))
         state.withLock { $0.settings = settings }
     }
 

@@ -116,9 +116,10 @@ extension Engine {
             // At most 100 ms for each request, so that little work never takes long.
             for _ in 0..<20 where !engine.isHurried.load(ordering: .acquiring) && !engine.background.isStopping {
                 let seconds = Double(monotonicMicroseconds() - start) / 1e6
-                let byTime = seconds / max(Double(engine.options.checkpointSeconds) / 2, 1e-3)
+                let byTime = seconds / max(Double(engine.checkpointSeconds.load(ordering: .relaxed)) / 2, 1e-3)
                 let byLog =
-                    Double(engine.log.appendedLSN - redo) / max(Double(engine.options.checkpointWALBytes) / 2, 1)
+                    Double(engine.log.appendedLSN - redo)
+                    / max(Double(engine.checkpointWALBytes.load(ordering: .relaxed)) / 2, 1)
                 // With most of the cache dirty there is no time to lose.
                 if done <= max(byTime, byLog) || engine.cache.isCrowded { return }
                 pause(milliseconds: 5)

@@ -18,9 +18,16 @@ enum SettingNames {
 
     static func set(_ name: String, _ value: String, in settings: inout RuntimeSettings) throws(ServerError) {
         switch name {
-        case "checkpoint.wal", "checkpoint.every":
-            throw .badSetting(
-                name, "the engine takes it at its start: set server.checkpoint in the configuration, and restart")
+        case "checkpoint.wal":
+            guard let bytes = bytes(value), bytes >= 32 << 20 else {
+                throw .badSetting(name, "it is a size of at least 32MiB, such as 1GiB")
+            }
+            settings.checkpointBytes = bytes
+        case "checkpoint.every":
+            guard let seconds = seconds(value), seconds >= 1 else {
+                throw .badSetting(name, "it is a duration of at least 1s, such as 5m")
+            }
+            settings.checkpointSeconds = seconds
         case "archive.timeout":
             if value.lowercased() == "none" {
                 settings.archiveTimeoutSeconds = nil
@@ -38,6 +45,17 @@ enum SettingNames {
             settings.logLevel = value.lowercased()
         default: throw .badSetting(name, "it is unknown, or cannot be changed while the server runs")
         }
+    }
+
+    /// `64MiB`, `1GiB`; a bare number is bytes.
+    static func bytes(_ text: String) -> Int? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let factors = ["": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40]
+        guard let number = Int(digits), let factor = factors[text.dropFirst(digits.count).lowercased()] else {
+            return nil
+        }
+        let (bytes, overflow) = number.multipliedReportingOverflow(by: factor)
+        return overflow ? nil : bytes
     }
 
     /// `500ms`, `60s`, `5m`, `2h`, `1d`; a bare number is seconds.
