@@ -92,17 +92,15 @@ struct ConfigurationTests {
         #expect(configuration.catalog == nil)
     }
 
-    @Test("repositories may be a list, and its first element is the default")
+    @Test("repositories may be a list; a second one is refused by name until it is used")
     func repositories() throws {
-        let configuration = try load(
-            """
-            repositories:
-              - {name: here, path: /a}
-              - name: there
-                path: /b
-            """)
-        #expect(configuration.repositories.map(\.name) == ["here", "there"])
+        let configuration = try load("repositories:\n  - {name: here, path: /a}")
+        #expect(configuration.repositories.map(\.name) == ["here"])
         #expect(try configuration.requiredRepository().path == "/a")
+        let error = #expect(throws: ConfigurationError.self) {
+            try load("repositories:\n  - {name: here, path: /a}\n  - {name: there, path: /b}")
+        }
+        #expect(error?.description.contains("a second repository") == true)
     }
 
     @Test("an option goes before the environment, that before the file, that before the default")
