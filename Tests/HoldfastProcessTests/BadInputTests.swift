@@ -157,7 +157,8 @@ struct BadInputTests {
         where !name.hasPrefix("started") {
             let path = backups + "/\(id)/\(name)"
             let saved = try #require(FileManager.default.contents(atPath: path))
-            for place in [0, saved.count / 3, saved.count / 2, saved.count - 1] {
+            // The last byte of a JSON text may be a line feed, which says nothing.
+            for place in [0, saved.count / 3, saved.count / 2, saved.count - 2] {
                 for cut in [true, false] {
                     var bytes = saved
                     if cut { bytes = saved.prefix(place) } else { bytes[place] ^= 0x01 }
@@ -184,16 +185,20 @@ struct BadInputTests {
         let cluster = try preparedCluster()
         let saved = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
         try (saved + "archiv: {timeout: 1s}\n").write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
-        try refused(cluster, ["info"], status: 78, saying: ["archiv", "line", "holdfast.yaml"])
+        try refused(cluster, ["info"], status: 78, saying: ["archiv", "holdfast.yaml:9"])
         try saved.write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
 
         let other = try TestCluster()
         let mixed = try String(contentsOfFile: other.configuration, encoding: .utf8).replacing(
             other.repository, with: cluster.repository)
         try mixed.write(toFile: other.configuration, atomically: true, encoding: .utf8)
-        try other.startLeader()
+        let control = try #require(try other.field("system_identifier", of: ["control"]))
+        try refused(other, ["serve"], status: 65, saying: ["system identifier", control])
+        try other.startLeader(["--no-archive"])
+        let before = TestCluster.fingerprint(cluster.repository)
         let backup = try other.run(["backup"])
         #expect(backup.status == 65, "\(backup.errors)")
-        #expect(backup.errors.contains("cluster") || backup.errors.contains("system identifier"), "\(backup.errors)")
+        #expect(backup.errors.contains("system identifier"), "\(backup.errors)")
+        #expect(TestCluster.fingerprint(cluster.repository) == before)
     }
 }

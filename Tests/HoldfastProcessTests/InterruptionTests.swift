@@ -1,0 +1,150 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import Testing
+
+/// SIGKILL at moments from a printed seed, in the middle of the long jobs.
+@Suite("What is interrupted is never taken for whole, and the next run works", .serialized)
+struct InterruptionTests {
+    /// A leader with some MiB that do not compress, and its agent.
+    private func filledCluster() throws -> TestCluster {
+        let cluster = try TestCluster()
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.fill(300, bytes: 40_000)
+        return cluster
+    }
+
+    /// Of what is no backup only the name may be left, so that it is not given twice.
+    private func expectNoRemains(of cluster: TestCluster) throws {
+        let directory = cluster.repository + "/main/backups/"
+        let usable = try Set(cluster.backupIDs())
+        for id in try FileManager.default.contentsOfDirectory(atPath: directory) where !usable.contains(id) {
+            let files = try FileManager.default.contentsOfDirectory(atPath: directory + id)
+            #expect(!files.contains { $0.hasPrefix("base-") }, "\(id) still has \(files)")
+        }
+    }
+
+    @Test("C6: a backup killed at random moments is no backup to any command, and the next one works")
+    func backupKilled() throws {
+        var random = SeededGenerator(seed: SeededGenerator.announcedSeed("backup killed"))
+        let cluster = try filledCluster()
+        let span = try microseconds { try cluster.expect(["backup"]) }
+        let first = try #require(try cluster.backupIDs().first)
+        var interrupted = 0
+        for round in 0..<12 {
+            let known = try Set(cluster.backupIDs())
+            let backup = try cluster.launch(["backup", "--label", "round-\(round)"])
+            usleep(UInt32(UInt64.random(in: 0...span, using: &random)))
+            backup.kill()
+            let usable = try cluster.backups()
+            for directory in try FileManager.default.contentsOfDirectory(atPath: cluster.repository + "/main/backups")
+            where !known.contains(directory) {
+                let isWhole = usable.contains { $0["id"] as? String == directory }
+                if isWhole { continue }
+                interrupted += 1
+                let restore = try cluster.run([
+                    "restore", "--dry-run", "--data", cluster.root + "/x", "--backup", directory,
+                ])
+                #expect(restore.status == 65, "\(restore.errors)")
+                #expect(restore.errors.contains(directory), "\(restore.errors)")
+            }
+        }
+        print("backup killed: \(interrupted) left something unfinished")
+        #expect(interrupted > 0, "no kill hit a backup under way")
+        try cluster.expect(["backup", "--label", "after"])
+        let last = try #require(try cluster.backups().last)
+        #expect(last["label"] as? String == "after")
+        // What was unfinished is cleared up.
+        try expectNoRemains(of: cluster)
+        #expect(try cluster.backupIDs().contains(first))
+        let expected = try cluster.dump()
+        try cluster.archivedPoint("end")
+        #expect(cluster.stopAgent() == 0)
+        cluster.killLeader()
+        try cluster.restoreAndStart(["--target-name", "end"])
+        #expect(try cluster.dump() == expected)
+    }
+
+    @Test("C6: the leader is killed during a backup: the backup fails, nothing is left of it, the next one works")
+    func leaderKilled() throws {
+        let cluster = try filledCluster()
+        try cluster.expect(["backup"])
+        let expected = try cluster.dump()
+        let backup = try cluster.launch(["backup", "--label", "lost", "--max-rate", "1MiB"])
+        try waitUntil("pages are copied", while: backup) { backup.errors.contains("copying") }
+        cluster.killLeader()
+        let status = backup.wait()
+        #expect(status == 69 || status == 74, "\(status): \(backup.errors)")
+        #expect(backup.errors.contains("hint:"), "\(backup.errors)")
+        #expect(try cluster.backups().allSatisfy { $0["label"] as? String != "lost" })
+        try cluster.startLeader()
+        try cluster.expect(["backup", "--label", "next"])
+        #expect(try cluster.backups().last?["label"] as? String == "next")
+        try expectNoRemains(of: cluster)
+        #expect(try cluster.dump() == expected)
+    }
+
+    @Test("stopping the agent during a scheduled backup ends the backup cleanly, and the run is made up for")
+    func agentStopped() throws {
+        let cluster = try TestCluster(settings: "schedule: {full: \"* * * * *\"}")
+        try cluster.startLeader()
+        try cluster.fill(600, bytes: 40_000)
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "60"])
+        let agent = try #require(cluster.agent)
+        try waitUntil("a scheduled backup copies", while: agent) { agent.errors.contains("copying") }
+        #expect(cluster.stopAgent() == 0, "\(agent.errors)")
+        // Either it was done by then or nothing of it counts; no lock is left that the next one would wait for.
+        let before = try cluster.backupIDs()
+        for id in before {
+            try cluster.expect(["restore", "--dry-run", "--data", cluster.root + "/x", "--backup", id])
+        }
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "60"])
+        try waitUntil("the next scheduled backup", while: cluster.agent) {
+            try cluster.backupIDs().count > before.count
+        }
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+    }
+
+    @Test("D6: a restore killed at random moments is refused by serve, and the same command finishes it")
+    func restoreKilled() throws {
+        var random = SeededGenerator(seed: SeededGenerator.announcedSeed("restore killed"))
+        let cluster = try filledCluster()
+        try cluster.expect(["backup"])
+        try cluster.load("late\t1\n")
+        let expected = try cluster.dump()
+        try cluster.archivedPoint("end")
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+        let arguments = ["restore", "--data", cluster.root + "/new", "--target-name", "end"]
+        let span = try microseconds { try cluster.expect(arguments) }
+        var halfDone = 0
+        for round in 0..<24 where round < 10 || halfDone == 0 {
+            try FileManager.default.removeItem(atPath: cluster.root + "/new")
+            let restore = try cluster.launch(arguments)
+            usleep(UInt32(UInt64.random(in: 0...span, using: &random)))
+            restore.kill()
+            // What it left is whole, or nothing takes it for whole and the same command finishes it.
+            if !FileManager.default.fileExists(atPath: cluster.root + "/new/recovery.signal") {
+                for command in ["serve", "check", "dump"] {
+                    let result = try cluster.run([command, "--data", cluster.root + "/new"])
+                    #expect(result.status == 65, "\(command) took a half-done restore: \(result.errors)")
+                    if result.errors.contains("not finished") {
+                        halfDone += 1
+                        #expect(result.errors.contains("--target-name end"), "no way out: \(result.errors)")
+                    }
+                }
+            }
+            let again = try cluster.run(arguments)
+            #expect(again.status == 0 || again.errors.contains("not empty"), "\(again.errors)")
+            #expect(FileManager.default.fileExists(atPath: cluster.root + "/new/recovery.signal"))
+        }
+        print("restore killed: \(halfDone) refusals of what was half done")
+        #expect(halfDone > 0, "no kill hit a restore under way")
+        cluster.data = cluster.root + "/new"
+        try cluster.writeConfiguration()
+        try cluster.startLeader()
+        #expect(try cluster.dump() == expected)
+    }
+}

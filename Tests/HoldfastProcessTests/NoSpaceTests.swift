@@ -1,0 +1,108 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import Testing
+
+/// A file system of a few MiB in memory, mounted for a test; root only. Unmounted when it goes.
+private final class SmallFileSystem {
+    let path: String
+    static let isPossible = geteuid() == 0 && BuiltBinary.tool("mount") != nil && canMount()
+
+    init(_ path: String, size: String) throws {
+        self.path = path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        try Self.run("mount", ["-t", "tmpfs", "-o", "size=\(size),mode=0700", "tmpfs", path])
+    }
+
+    func grow(to size: String) throws { try Self.run("mount", ["-o", "remount,size=\(size)", path]) }
+
+    deinit { try? Self.run("umount", ["-l", path]) }
+
+    private static func run(_ name: String, _ arguments: [String]) throws {
+        let result = try BuiltBinary.runTool(BuiltBinary.tool(name) ?? name, arguments)
+        guard result.status == 0 else { throw NeverHappened(what: "\(name) works", errors: result.errors) }
+    }
+
+    /// A container may forbid what root otherwise may.
+    private static func canMount() -> Bool {
+        guard let directory = try? TemporaryDirectory("holdfast-mount") else { return false }
+        return (try? SmallFileSystem(directory.path + "/m", size: "1m")) != nil
+    }
+}
+
+@Suite(
+    "No space: clear errors, reads go on, and writing resumes by itself when there is room", .serialized,
+    .enabled(if: SmallFileSystem.isPossible, "mounting a tmpfs needs root"))
+struct NoSpaceTests {
+    @Test("A7: the leader's disk fills with WAL that waits for the archive")
+    func leader() throws {
+        let directory = try TemporaryDirectory("holdfast-full")
+        let disk = try SmallFileSystem(directory.path + "/disk", size: "100m")
+        let cluster = try TestCluster(initialize: false)
+        cluster.data = disk.path + "/data"
+        try cluster.writeConfiguration()
+        try cluster.expect(["init"])
+        try cluster.startLeader()
+        try cluster.load("first\t1\n")
+        // No agent runs: nothing is archived, so nothing may be recycled.
+        var refusal: BuiltBinary.Result?
+        var acknowledged = 0
+        for round in 0..<40 where refusal == nil {
+            let line = "big:\(String(format: "%04d", round))\t\(String(repeating: "x", count: 4 << 20))\n"
+            let result = try cluster.run(["load"], input: Data(line.utf8))
+            if result.status == 0 { acknowledged += 1 } else { refusal = result }
+        }
+        let refused = try #require(refusal, "the disk never filled")
+        #expect(refused.errors.localizedCaseInsensitiveContains("space"), "\(refused.errors)")
+        #expect(acknowledged > 0)
+        // Reads go on, and status says why nothing is written.
+        let lines = try cluster.dump().split(separator: "\n")
+        #expect(lines.contains("first\t1"))
+        #expect(lines.count >= acknowledged + 1)
+        let warnings = try cluster.json(["status"])["warnings"] as? [String] ?? []
+        #expect(warnings.contains { $0.localizedCaseInsensitiveContains("space") }, "\(warnings)")
+        #expect(cluster.leader?.isRunning == true)
+        try disk.grow(to: "600m")
+        try waitUntil("writes are taken again", while: cluster.leader) {
+            try cluster.run(["load"], input: Data("after\t1\n".utf8)).status == 0
+        }
+        // Nothing of it is lost in a crash.
+        let expected = try cluster.dump()
+        cluster.killLeader()
+        try cluster.startLeader()
+        #expect(try cluster.dump() == expected)
+        #expect(cluster.stopLeader() == 0)
+    }
+
+    @Test("A7: the repository fills during a backup: nothing of it counts, and with room the next one works")
+    func repository() throws {
+        let cluster = try TestCluster()
+        let disk = try SmallFileSystem(cluster.repository, size: "6m")
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.load("a\t1\n")
+        try cluster.archivedPoint("before")
+        #expect(cluster.stopAgent() == 0)
+        try cluster.fill(300, bytes: 40_000)
+        let result = try cluster.run(["backup", "--label", "lost"])
+        #expect(result.status == 74, "\(result.status): \(result.errors)")
+        #expect(result.errors.localizedCaseInsensitiveContains("space"), "\(result.errors)")
+        #expect(result.errors.contains("hint:"), "\(result.errors)")
+        #expect(try cluster.backups().isEmpty)
+        try cluster.startAgent()
+        let agent = try #require(cluster.agent)
+        try waitUntil("the agent says that it cannot archive", while: agent) {
+            agent.errors.contains("WAL cannot be archived now")
+        }
+        try cluster.load("b\t2\n")
+        try disk.grow(to: "200m")
+        try cluster.expect(["backup", "--label", "after"])
+        try cluster.archivedPoint("after")
+        let expected = try cluster.dump()
+        #expect(cluster.stopAgent() == 0)
+        cluster.killLeader()
+        try cluster.restoreAndStart(["--target-name", "after", "--no-archive"])
+        #expect(try cluster.dump() == expected)
+        #expect(cluster.stopLeader() == 0)
+    }
+}
