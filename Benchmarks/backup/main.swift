@@ -102,29 +102,27 @@ for (name, values) in peaks.sorted(by: { $0.key < $1.key }) {
     print(String(format: "peak memory of holdfast %@: %.0f MiB", name, values.max() ?? 0))
 }
 
-// Writers beside a backup: the rate of durable SETs alone, and while backups run one after the other.
-func rate(seconds: Int) throws -> Double {
-    let output = try shell(
-        "timeout \(seconds) redis-benchmark -p \(port) --dbnum 1 -t set -n 100000000 -r 100000 -d 100 -c 8 -q 2>/dev/null | tr '\\r' '\\n' || true"
-    )
-    // The running figure: `SET: rps=12345.6 (overall: 12345.6) avg_msec=…`.
-    let figures = output.split(separator: "\n").compactMap { line -> Double? in
-        guard let range = line.range(of: "overall: ") else { return nil }
-        return Double(line[range.upperBound...].prefix { $0.isNumber || $0 == "." })
-    }
-    return figures.last ?? .nan
+// Writers beside a backup: commands run in a second by the server, with nothing else, and from a backup's begin to its end.
+func commandsRun() throws -> Double {
+    let line = try shell("redis-cli -p \(port) info stats | grep total_commands_processed")
+    return Double(line.filter(\.isNumber)) ?? .nan
 }
-var loss = Comparison("durable SETs beside a backup", unit: "/s", better: .higher, peer: "without")
-for _ in 0..<min(rounds, 3) {
-    let alone = try rate(seconds: 5)
-    let stop = root + "/stop"
-    let loop = try RunningProcess("/bin/bash", ["-c", "until [ -e \(stop) ]; do \(holdfast) backup || exit 1; done"])
-    loss.ours.append(try rate(seconds: 5))
-    loss.theirs.append(alone)
-    try shell("touch \(stop)")
-    loop.wait()
-    try shell("rm \(stop)")
+func rate(during body: () throws -> Void) throws -> Double {
+    let before = try commandsRun()
+    let time = try seconds(body)
+    return (try commandsRun() - before) / time
+}
+var loss = Comparison("durable SETs, 8 clients, beside a backup", unit: "/s", better: .higher, peer: "without")
+let writers = try RunningProcess(
+    "/usr/bin/redis-benchmark",
+    ["-p", "\(port)", "--dbnum", "1", "-t", "set", "-n", "1000000000", "-r", "100000", "-d", "100", "-c", "8", "-q"])
+try shell("sleep 3")
+try loss.run(rounds: rounds) {
+    try rate { try shell("\(holdfast) backup") }
+} theirs: {
+    try rate { try shell("sleep 4") }
 }
 loss.print()
+writers.kill()
 agent.stop()
 server.stop()

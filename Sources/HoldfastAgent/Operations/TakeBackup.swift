@@ -13,8 +13,8 @@ package struct TakeBackup: Sendable {
     package var label = "backup"
     /// Do not pace the checkpoint at the start.
     package var isFast = true
-    /// Give way to the leader: lowest priority for processor and disk.
-    package var isPolite = false
+    /// Give way to the leader: lowest priority for processor and disk. Costs nothing where nobody else wants them.
+    package var isPolite = true
     package var maxRateBytesPerSecond: UInt64?
     /// Bytes done and in all.
     package var progress: (@Sendable (Int, Int) -> Void)?

@@ -19,7 +19,7 @@ struct BackupCommand: ParsableCommand {
     @Option(help: "A name that info shows.") var label = "backup"
     @Option(help: "The leader; default: the configuration's.") var connect: String?
     @Option(help: "Page bytes read in a second at most, such as 100MiB.") var maxRate: String?
-    @Flag(help: "Spare the leader: a paced checkpoint at the start, low priority.") var spread = false
+    @Flag(help: "Spare the leader's disk: a paced checkpoint at the start.") var spread = false
     @OptionGroup var output: OutputOptions
 
     func run() throws {
@@ -28,7 +28,6 @@ struct BackupCommand: ParsableCommand {
         var backup = TakeBackup(configuration, log: LogOutput.start(configuration.logLevel))
         backup.label = label
         backup.isFast = !spread
-        backup.isPolite = spread
         if let maxRate {
             guard let bytes = Quantities.bytes(maxRate), bytes > 0 else {
                 throw UsageError(what: "--max-rate is not a size", next: "write it with KiB, MiB or GiB: 100MiB")
