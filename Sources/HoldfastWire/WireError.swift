@@ -55,9 +55,11 @@ package enum WireError: DiagnosableError, Equatable {
                 "the answer is not RESP", at: printable(address.description, limit: 300), why: why,
                 next: "check that a holdfast server listens there", status: .unavailable)
         case .refused(let command, let error):
-            let code = self.code ?? ""
+            let status = ErrorCode.status(of: self.code ?? "")
             return Diagnosis(
-                "the server refused \(command)", why: printable(error, limit: 1000), status: ErrorCode.status(of: code))
+                "the server refused \(command)", why: printable(error, limit: 1000),
+                next: status == .permission ? "connect to its unix socket, as the server's user or root" : nil,
+                status: status)
         case .unexpectedReply(let command, let what):
             return Diagnosis(
                 "cannot read the server's answer to \(command)", why: what,

@@ -22,6 +22,8 @@ struct CommandTests {
         #expect(try cluster.dump(tree: 7) == once)
         #expect(try cluster.dump() == once)
         #expect(cluster.stopLeader() == 0)
+        // The directory of a leader that archives, while it does not run.
+        #expect(try cluster.expect(["dump", "--data", cluster.data]) == once)
         // Without a server, into a directory of its own.
         let copy = try TestCluster()
         try copy.expect(["load", "--data", copy.data], input: Data(once.utf8))

@@ -70,6 +70,9 @@ enum OfflineEngine {
     static func open(_ directory: String) throws -> Engine {
         var options = EngineOptions(cacheBytes: 128 << 20)
         options.runsBackgroundWork = false
-        return try Engine(opening: RealDisk(root: WorkingDirectory.absolute(directory)), options: options)
+        let disk = try RealDisk(root: WorkingDirectory.absolute(directory))
+        // As it was recorded: segments that wait for the archive keep waiting.
+        options.archiving = try DataDirectory.control(disk).isArchiving
+        return try Engine(opening: disk, options: options)
     }
 }
