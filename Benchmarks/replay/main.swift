@@ -9,20 +9,26 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 
-let megabytes = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 1024
+let megabytes = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 512
 let pgbenchSeconds = CommandLine.arguments.dropFirst(2).first.flatMap { Int($0) } ?? 30
 
 func ours() throws -> Double {
-    let cluster = try TestCluster(settings: "archive: {timeout: 5s}")
+    let cluster = try TestCluster(settings: "archive: {timeout: 5s}", cache: "1GiB")
     try cluster.startLeader()
     try cluster.startAgent()
-    // Random updates of 100-byte values: what pgbench does to its accounts.
-    try shell("redis-benchmark -p \(cluster.port) -t set -n 1000000 -r 1000000 -d 100 -c 50 -P 64 -q >/dev/null")
+    // Random updates of a part of 100-byte values: what pgbench does to its accounts.
+    let value = "__rand_int__" + String(repeating: "x", count: 88)
+    func update(_ count: Int) throws {
+        try shell(
+            "redis-benchmark -p \(cluster.port) -n \(count) -r 1000000 -c 50 -P 64 -q set key:__rand_int__ \(value) >/dev/null"
+        )
+    }
+    try update(2_000_000)
     try cluster.expect(["backup"])
     func end() throws -> LSN { LSN(try cluster.field("lsn", of: ["status"]) ?? "") ?? .zero }
     let from = try end()
     while try end() - from < megabytes << 20 {
-        try shell("redis-benchmark -p \(cluster.port) -t set -n 1000000 -r 1000000 -d 100 -c 50 -P 64 -q >/dev/null")
+        try update(1_000_000)
     }
     let last = LSN(try cluster.field("lsn", of: ["wal", "switch"]) ?? "") ?? .zero
     try waitUntil("the WAL is archived", seconds: 300) {

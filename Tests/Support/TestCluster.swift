@@ -9,6 +9,7 @@ public final class TestCluster {
     public private(set) var agent: RunningProcess?
     /// Further lines of the configuration.
     public let settings: String
+    private let cache: String
     /// The leader's data directory; changes when a restored one takes its place.
     public var data: String
 
@@ -18,11 +19,12 @@ public final class TestCluster {
     public var repository: String { root + "/repository" }
 
     /// Writes the configuration and runs `init`.
-    public init(settings: String = "", initialize: Bool = true) throws {
+    public init(settings: String = "", cache: String = "64MiB", initialize: Bool = true) throws {
         directory = try TemporaryDirectory("holdfast-cluster")
         port = try Self.freePort()
         data = directory.path + "/data"
         self.settings = settings
+        self.cache = cache
         try writeConfiguration()
         if initialize { try expect(["init", "--data", data]) }
     }
@@ -37,7 +39,7 @@ public final class TestCluster {
             cluster: main
             data: \(data)
             leader: unix:\(socket)
-            server: {listen: "127.0.0.1:\(port)", socket: \(socket), cache: 64MiB}
+            server: {listen: "127.0.0.1:\(port)", socket: \(socket), cache: \(cache)}
             state: \(root)/state
             """
         if !settings.contains("repository:") { text += "\nrepository: {path: \(repository)}" }
