@@ -10,6 +10,7 @@ import Synchronization
 package final class ArchiveRecoverySource: RecoverySource {
     private let repository: Repository
     private let archive: WALArchive
+    private let takesOver: Bool
     private let hold: Mutex<LeaseKeeper?>
     private struct Reading {
         var timelines: [(timeline: TimelineID, from: LSN)] = []
@@ -19,8 +20,10 @@ package final class ArchiveRecoverySource: RecoverySource {
 
     /// - Parameter hold: the name of the restore's hold, from `recovery.signal`; `nil` for none.
     /// - Throws: `RepositoryError.leaseLost` when the hold is gone: what it protected may be given up by now.
-    package init(_ repository: Repository, hold: String?) throws {
+    /// - Parameter takesOver: a new timeline is claimed although the cluster's leader is alive, which stops it.
+    package init(_ repository: Repository, hold: String?, takesOver: Bool = false) throws {
         self.repository = repository
+        self.takesOver = takesOver
         archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         let lease = try hold.map { try repository.continueHold($0) }
         self.hold = Mutex(lease.map { LeaseKeeper($0, everySeconds: Double(LockName.holdSeconds) / 10) })
@@ -59,7 +62,11 @@ package final class ArchiveRecoverySource: RecoverySource {
     package func history(_ timeline: TimelineID) throws -> [UInt8]? { try repository.history(timeline) }
 
     package func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
-        try repository.timelineToClaim(own: own, forced: isForced)
+        // Looked at when it matters: between the restore and now a leader may have come back.
+        if !takesOver, case .fresh(let holder) = try repository.standing(ofLease: LockName.leader) {
+            throw ReplicaError.leaderLives(cluster: repository.cluster, holder: holder.display)
+        }
+        return try repository.timelineToClaim(own: own, forced: isForced)
     }
 
     package func claim(_ timeline: TimelineID, history: [UInt8]) throws {

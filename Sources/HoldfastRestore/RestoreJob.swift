@@ -72,7 +72,7 @@ package struct RestoreJob: Sendable {
         let signal = RecoverySignal(
             cluster: repository.cluster, backup: backup.id.description, hold: hold, target: request.target,
             isInclusive: request.isInclusive, timeline: .number(plan.history.timeline), action: request.action,
-            usesArchive: !request.isCopy, isForced: request.action == .promote && !request.isCopy)
+            usesArchive: !request.isCopy, isForced: request.takesOver)
         try directory.write(RecoverySignal.fileName, signal.encoded)
 
         control.state = .recovering

@@ -22,7 +22,7 @@ package struct RestorePlan: Sendable {
         }
 
         // The timeline first: what a time or a name means depends on the branch.
-        let history = try Self.history(repository, request.timeline, named ?? newest)
+        let history = try Self.history(repository, request.timeline, named.map { [$0] } ?? usable, newest)
         let onHistory = usable.filter { Self.lies($0, on: history) }
         if let named, !Self.lies(named, on: history) {
             throw RestoreError.notOnHistory(named.id, timeline: history.timeline)
@@ -34,7 +34,9 @@ package struct RestorePlan: Sendable {
         let reach = try TargetReach(request, coverage)
 
         let candidates = named.map { [$0] } ?? onHistory
-        guard let backup = candidates.last(where: { reach.allows($0) }) else {
+        guard
+            let backup = candidates.last(where: { reach.allows($0) }) ?? candidates.first(where: { reach.mayAllow($0) })
+        else {
             if let named {
                 throw RestoreError.backupTooNew(named.id, request.target, consistent: reach.consistent(named))
             }
@@ -45,7 +47,7 @@ package struct RestorePlan: Sendable {
         try reach.requireReachable(from: backup, coverage)
         self.backup = backup
         self.history = history
-        archiveEnd = coverage.end
+        archiveEnd = try coverage.end(from: backup.startLSN)
     }
 
     private static func lies(_ backup: BackupRecord, on history: TimelineHistory) -> Bool {
@@ -54,7 +56,7 @@ package struct RestorePlan: Sendable {
     }
 
     private static func history(
-        _ repository: Repository, _ wanted: TargetTimeline, _ backup: BackupRecord
+        _ repository: Repository, _ wanted: TargetTimeline, _ candidates: [BackupRecord], _ backup: BackupRecord
     ) throws -> TimelineHistory {
         switch wanted {
         case .current: return try read(repository, backup.timeline, backup)
@@ -62,10 +64,11 @@ package struct RestorePlan: Sendable {
             guard try repository.timelines().contains(timeline) else { throw RestoreError.noTimeline(timeline) }
             return try read(repository, timeline, backup)
         case .latest:
-            // The newest branch that has this backup in its past.
+            // The newest branch that has any of the backups in its past: a newer backup of an abandoned branch must not
+            // lead back to it.
             for timeline in try repository.timelines().reversed() {
                 let history = try read(repository, timeline, backup)
-                if lies(backup, on: history) { return history }
+                if candidates.contains(where: { lies($0, on: history) }) { return history }
             }
             return try read(repository, backup.timeline, backup)
         }

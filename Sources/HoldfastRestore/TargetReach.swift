@@ -9,6 +9,8 @@ struct TargetReach {
     private let isInclusive: Bool
     /// Backups whose stop is at or below this can reach the target.
     private var latestStop = LSN.max
+    /// Above it and up to this they may, which only replay can tell.
+    private var latestPossibleStop: LSN?
     /// Where replay ends at the latest; `nil`: wherever the archive ends.
     private var position: LSN?
 
@@ -28,11 +30,15 @@ struct TargetReach {
     private mutating func find(_ id: TransactionID, _ coverage: WALCoverage) throws {
         var newest: TransactionID?
         var found: SegmentSummary.Commits?
+        var foundEnd = LSN.max
         try coverage.summaries { summary in
             guard let commits = summary.commits else { return true }
             newest = newest ?? commits.lastTransaction
             if commits.firstTransaction <= id {
-                if id <= commits.lastTransaction { found = commits }
+                if id <= commits.lastTransaction {
+                    found = commits
+                    foundEnd = coverage.history.end(of: summary.segment.timeline) ?? .max
+                }
                 return false
             }
             return true
@@ -47,7 +53,8 @@ struct TargetReach {
         }
         // No commit of this segment ends before the first one.
         latestStop = found.firstEnd
-        position = found.lastEnd
+        latestPossibleStop = found.lastEnd
+        position = min(found.lastEnd, foundEnd)
     }
 
     private mutating func find(_ name: String, _ coverage: WALCoverage) throws {
@@ -85,6 +92,11 @@ struct TargetReach {
         return backup.stopLSN <= latestStop
     }
 
+    /// Whether it may, for all that the summaries tell: replay refuses if it does not.
+    func mayAllow(_ backup: BackupRecord) -> Bool {
+        latestPossibleStop.map { backup.stopLSN <= $0 } ?? false
+    }
+
     /// From where on a backup is consistent, in the target's terms.
     func consistent(_ backup: BackupRecord) -> String {
         if case .time = target { return backup.finishedAt.description }
@@ -94,11 +106,12 @@ struct TargetReach {
     /// Throws when a segment between the backup and the target is missing, or the archive ends before the target.
     func requireReachable(from backup: BackupRecord, _ coverage: WALCoverage) throws {
         if let position, position > backup.stopLSN {
-            if position <= coverage.end { return }
+            let end = try coverage.end(from: backup.startLSN)
+            if position <= end { return }
             if let gap = coverage.gap(from: backup.startLSN) {
                 throw RestoreError.missingSegment(gap, neededFor: target.description)
             }
-            throw RestoreError.pastArchive(target, end: coverage.end, timeline: coverage.history.timeline)
+            throw RestoreError.pastArchive(target, end: end, timeline: coverage.history.timeline)
         }
         if target == .latest, let gap = coverage.gap(from: backup.startLSN) {
             // The end of the archive is what was asked for, and a gap is not one.
@@ -106,7 +119,7 @@ struct TargetReach {
         }
         guard case .time(let limit) = target else { return }
         var last: Timestamp?
-        try coverage.summaries { summary in
+        try coverage.summaries(of: coverage.contiguous(from: backup.startLSN)) { summary in
             last = [last, summary.commits?.lastTime, summary.restorePoints.last?.time].compactMap { $0 }.max()
             // Times do not fall along the log: the newest segment that has one has the newest.
             return last == nil

@@ -2,15 +2,13 @@ import HoldfastCore
 import HoldfastRepository
 import HoldfastWAL
 
-/// The archive's segments along one history, from a place on without a gap, and where they end.
+/// The archive's segments along one history, from a place on, and where the stretches without a gap end.
 struct WALCoverage {
     let history: TimelineHistory
     let archive: WALArchive
     let start: LSN
-    /// In order; no number is missing between them.
+    /// All that are there, in order.
     let segments: [SegmentName]
-    /// The end of the last record in them; where the coverage begins if there is none.
-    let end: LSN
     private let inventories: [TimelineID: TimelineWAL]
 
     init(_ repository: Repository, _ history: TimelineHistory, from start: LSN) throws {
@@ -22,20 +20,34 @@ struct WALCoverage {
         self.inventories = inventories
         var segments: [SegmentName] = []
         var number = SegmentNumber(containing: start)
-        while let name = Self.present(number, history, inventories) {
-            segments.append(name)
+        let last = inventories.values.compactMap { $0.ranges.last?.upperBound }.max()
+        while let last, number <= last {
+            if let name = Self.present(number, history, inventories) { segments.append(name) }
             number = number.next
         }
         self.segments = segments
-        var end = start
-        for name in segments.reversed() {
+    }
+
+    /// The segments from the one that holds `lsn` on, up to the first that is missing.
+    func contiguous(from lsn: LSN) -> [SegmentName] {
+        var names: [SegmentName] = []
+        var number = SegmentNumber(containing: lsn)
+        while let name = Self.present(number, history, inventories) {
+            names.append(name)
+            number = number.next
+        }
+        return names
+    }
+
+    /// The end of the last record that can be reached from `lsn` without a gap; `lsn` if there is none.
+    func end(from lsn: LSN) throws -> LSN {
+        for name in contiguous(from: lsn).reversed() {
             // A switch or a witness is a record too: most last segments say where they end.
             if let records = try archive.summary(name)?.records {
-                end = max(end, min(records.end, history.end(of: name.timeline) ?? .max))
-                break
+                return max(lsn, min(records.end, history.end(of: name.timeline) ?? .max))
             }
         }
-        self.end = end
+        return lsn
     }
 
     /// The segment with this number as this history has it: a timeline's first segment holds its parent's bytes below
@@ -71,15 +83,19 @@ struct WALCoverage {
         let from = SegmentNumber(containing: start)
         var number = from
         while Self.present(number, history, inventories) != nil { number = number.next }
-        let isLater = inventories.values.contains { inventory in
-            history.entry(inventory.timeline) != nil && inventory.ranges.contains { $0.upperBound > number }
+        // Only what this history owns: an abandoned branch may go on behind the place where it was left.
+        let isLater = history.entries.contains { entry in
+            let end = history.end(of: entry.timeline) ?? .max
+            return inventories[entry.timeline]?.ranges.contains {
+                $0.upperBound > number && max($0.lowerBound, number.next).start < end
+            } == true
         }
         return isLater ? SegmentName(timeline: history.timeline(at: number.start), segment: number) : nil
     }
 
-    /// The summaries of the segments, newest first.
-    func summaries(_ body: (SegmentSummary) throws -> Bool) throws {
-        for name in segments.reversed() {
+    /// The summaries of all segments that are there, or of `names`, newest first.
+    func summaries(of names: [SegmentName]? = nil, _ body: (SegmentSummary) throws -> Bool) throws {
+        for name in (names ?? segments).reversed() {
             guard let summary = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
             guard try body(summary) else { return }
         }

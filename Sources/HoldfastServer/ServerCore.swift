@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastEngine
 import HoldfastWire
 import Logging
@@ -146,10 +147,18 @@ package struct ServerIdentity: Sendable {
     package var version: String
     /// The absolute path of the data directory.
     package var data: String
+    /// Which directory that is, as this process sees it: another one may have the same path elsewhere. 0: unknown.
+    package var device: Int64 = 0
+    package var inode: Int64 = 0
 
     package init(version: String, data: String) {
         self.version = version
         self.data = data
+        var status = stat()
+        if stat(data, &status) == 0 {
+            device = Int64(truncatingIfNeeded: status.st_dev)
+            inode = Int64(truncatingIfNeeded: status.st_ino)
+        }
     }
 }
 

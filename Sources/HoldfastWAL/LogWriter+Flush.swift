@@ -147,7 +147,10 @@ extension LogWriter {
             do throws(DiskError) {
                 try files.disk.syncDirectory("wal/archive_status")
             } catch {
-                throw poison(error)
+                // One that was not begun (no descriptor is left, say) has lied about nothing: it is tried again.
+                guard error.operation == "open directory" else { throw poison(error) }
+                locked { unmarked = Array(due[..<done]) + unmarked }
+                return error
             }
         }
         return obstacle

@@ -47,7 +47,8 @@ struct ArchiveService: NamedService {
             let control = try DataDirectory.control(disk)
             let repository = try access.repository(creatingFor: control.system)
             if control.timeline > .first, control.state != .recovering {
-                try NodeStart.requireOwnTimeline(repository, control)
+                // A newer claim is no reason to keep what this leader wrote before it from the archive.
+                try NodeStart.requireKnownTimeline(repository, control)
             }
             return try access.archive(repository)
         } onRound: { state in

@@ -30,7 +30,8 @@ struct LeaderLease: NamedService {
                 if lease == nil && held != nil { log.notice("the leader does not answer: its lease is given back") }
                 lastProblem = nil
             } catch {
-                lease = nil
+                // Still ours until its own time is over: the next turn renews it.
+                if lease?.isHeld != true { lease = nil }
                 let problem = LogOutput.text(error)
                 if problem != lastProblem {
                     log.warning("the leader's lease cannot be renewed", metadata: ["error": "\(problem)"])
@@ -46,7 +47,15 @@ struct LeaderLease: NamedService {
     private static func step(
         _ held: Lease?, _ configuration: Configuration
     ) throws -> (Lease?, LeaderConnection.Identity?) {
-        guard let identity = try leader(configuration) else {
+        let identity: LeaderConnection.Identity?
+        do {
+            identity = try leader(configuration)
+        } catch WireError.timedOut {
+            // Somebody accepted and is busy: that is no reason to let others take its place.
+            try held?.renew()
+            return (held, nil)
+        }
+        guard let identity else {
             try held?.release()
             return (nil, nil)
         }
@@ -90,11 +99,13 @@ struct LeaderLease: NamedService {
     /// `nil`: nobody answers, or not as a leader.
     private static func leader(_ configuration: Configuration) throws -> LeaderConnection.Identity? {
         do {
-            let connection = try LeaderConnection(to: configuration.requiredLeader())
+            let connection = try LeaderConnection(to: configuration.requiredLeader(), replySeconds: 5)
             defer { connection.close() }
             let identity = try connection.identity()
             return identity.role == "leader" ? identity : nil
-        } catch let error as WireError where error.diagnosis.status == .unavailable {
+        } catch let error as WireError {
+            if case .timedOut = error { throw error }
+            guard error.diagnosis.status == .unavailable else { throw error }
             return nil
         }
     }

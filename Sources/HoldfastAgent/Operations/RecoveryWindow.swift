@@ -16,7 +16,9 @@ package struct RecoveryWindow: Sendable, Equatable {
     init?(_ repository: Repository, _ archive: WALArchive, _ inventories: [TimelineWAL], _ usable: [BackupRecord])
         throws
     {
-        guard let newest = usable.last, let history = try Self.history(repository, newest) else { return nil }
+        guard let history = try Self.history(repository, usable),
+            let newest = usable.last(where: { history.contains($0.timeline, $0.stopLSN) })
+        else { return nil }
         let inventories = Dictionary(uniqueKeysWithValues: inventories.map { ($0.timeline, $0) })
 
         /// A timeline's first segment holds its parent's bytes below the switch: the newest that has it counts.
@@ -61,13 +63,14 @@ package struct RecoveryWindow: Sendable, Equatable {
         }
     }
 
-    /// The newest branch that has the backup in its past.
-    private static func history(_ repository: Repository, _ backup: BackupRecord) throws -> TimelineHistory? {
+    /// The newest branch that has any of the backups in its past: what a restore follows without being told.
+    private static func history(_ repository: Repository, _ backups: [BackupRecord]) throws -> TimelineHistory? {
+        guard let newest = backups.last else { return nil }
         for timeline in try repository.timelines().reversed() {
             guard let bytes = try repository.history(timeline) else { continue }
             let history = try TimelineHistory(decoding: bytes)
-            if history.contains(backup.timeline, backup.stopLSN) { return history }
+            if backups.contains(where: { history.contains($0.timeline, $0.stopLSN) }) { return history }
         }
-        return TimelineHistory(first: backup.timelineToken, timeline: backup.timeline)
+        return TimelineHistory(first: newest.timelineToken, timeline: newest.timeline)
     }
 }

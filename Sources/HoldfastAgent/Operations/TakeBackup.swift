@@ -54,6 +54,7 @@ package struct TakeBackup: Sendable {
         let log = log
         let job = BackupJob(repository, request) { (event: BackupJob.Event) in
             if case .announced(let id) = event { announcement.current = facts?.announce(backup: id) }
+            if case .swept(let ids) = event { for id in ids { facts?.complete(facts?.announce(backup: id)) } }
             Self.note(event, log)
         }
         let record = try job.run()

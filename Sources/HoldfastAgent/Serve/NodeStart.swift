@@ -18,11 +18,13 @@ struct NodeStart: Sendable {
         self.log = log
         let control = try DataDirectory.control(disk)
         if control.state == .restoring { throw EngineError.restoreInProgress(control.command) }
-        signal =
+        // Once the control file has left recovery, a signal that a crash left behind asks for nothing.
+        let left =
             try disk.exists(RecoverySignal.fileName)
             ? RecoverySignal(decoding: disk.readAll(RecoverySignal.fileName)) : nil
+        signal = control.state == .recovering ? left : nil
         let isConfigured = !configuration.repositories.isEmpty && configuration.cluster != nil
-        let isCopy = signal.map { !$0.usesArchive } ?? false
+        let isCopy = left.map { !$0.usesArchive } ?? false
         guard isConfigured else {
             guard !control.isArchiving || isWithoutArchive else { throw ServeError.archivingRecorded(disk.root) }
             if let signal { throw ServeError.recoveryNeedsRepository(disk.root, backup: signal.backup) }
@@ -64,6 +66,11 @@ struct NodeStart: Sendable {
         if let claim = try repository.claim(above: control.timeline) {
             throw ServeError.fenced(own: control.timeline, claimed: claim)
         }
+        try requireKnownTimeline(repository, control)
+    }
+
+    /// The repository knows this timeline under its token.
+    static func requireKnownTimeline(_ repository: Repository, _ control: ControlData) throws {
         guard control.timeline > .first else { return }
         guard let bytes = try repository.history(control.timeline),
             try TimelineHistory(decoding: bytes).entry(control.timeline)?.token == control.token
@@ -85,13 +92,13 @@ struct NodeStart: Sendable {
 
     private func source(_ signal: RecoverySignal, _ repository: Repository) throws -> ArchiveRecoverySource {
         do {
-            return try ArchiveRecoverySource(repository, hold: signal.hold)
+            return try ArchiveRecoverySource(repository, hold: signal.hold, takesOver: signal.isForced)
         } catch RepositoryError.leaseLost {
             // It lapsed, or an earlier start gave it back at a target where it paused. A new one says whether what it
             // protected is still there.
             let hold = try repository.takeHold(
                 on: BackupID(signal.backup), walFrom: nil, purpose: "replay of \(printable(signal.backup))")
-            return try ArchiveRecoverySource(repository, hold: hold.name)
+            return try ArchiveRecoverySource(repository, hold: hold.name, takesOver: signal.isForced)
         }
     }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 import HoldfastEngine
 import HoldfastReplica
@@ -26,6 +27,7 @@ package struct ServeNode: Sendable {
     }
 
     package func run() async throws {
+        Self.raiseDescriptorLimit()
         let data = WorkingDirectory.absolute(try configuration.requiredData())
         let disk = try RealDisk(root: data)
         let start = try NodeStart(configuration, disk, isWithoutArchive: isWithoutArchive, log: log)
@@ -85,10 +87,26 @@ package struct ServeNode: Sendable {
         try await group.run()
     }
 
+    /// The system's default of 1,024 is for processes that serve nobody.
+    private static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = Swift.min(limit.rlim_max, 65_536)
+        _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    private static func descriptorLimit() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(clamping: limit.rlim_cur)
+    }
+
     private func serverConfiguration() -> ServerConfiguration {
         var server = ServerConfiguration()
         server.socket = configuration.server.socket
         if server.socket == nil, case .unix(let path)? = configuration.leader { server.socket = path }
+        // Clients must not take the descriptors that the log, the pages and the archive need.
+        server.maximumConnections = Swift.max(16, Swift.min(server.maximumConnections, Self.descriptorLimit() - 256))
         server.listen = configuration.server.listen ?? (server.socket == nil ? ServerSettings.defaultListen : nil)
         return server
     }

@@ -12,11 +12,13 @@ package enum ArchiverError: DiagnosableError, Equatable {
         case .notWhole(let name, let why):
             Diagnosis(
                 "WAL segment \(name) is not archived, since it is damaged", at: "wal/\(name)", why: why,
-                next: "take a full backup at once: no restore can pass this segment", status: .dataError)
+                next: "take a full backup at once: no restore can pass this segment; then remove its .ready in "
+                    + "wal/archive_status, which holds up the marking of those behind it", status: .dataError)
         case .vanished(let name):
             Diagnosis(
                 "WAL segment \(name) waits for the archive but is gone", at: "wal/\(name)",
-                next: "take a full backup at once: no restore can pass this segment", status: .dataError)
+                next: "take a full backup at once: no restore can pass this segment; then remove its .ready in "
+                    + "wal/archive_status, which holds up the marking of those behind it", status: .dataError)
         }
     }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastArchive
 import HoldfastCore
 import HoldfastRepository
@@ -184,7 +185,7 @@ package struct BackupJob: Sendable {
     private func localSource(
         _ identity: LeaderConnection.Identity, _ files: [PageFileMember], settled: LeaderPageSource
     ) -> (any PageSource)? {
-        guard !request.avoidsLocalFiles, case .unix = request.leader, !identity.data.isEmpty else { return nil }
+        guard !request.avoidsLocalFiles, case .unix = request.leader, isSeenHere(identity) else { return nil }
         // What cannot be opened is read over the wire instead: slower, and the same bytes.
         return try? FilePageSource(root: identity.data, files: files) { page, buffer in
             _ = try settled.readSettled(page, into: buffer)
@@ -219,6 +220,15 @@ package struct BackupJob: Sendable {
 }
 
 extension BackupJob {
+    /// The leader's directory is the one that this process finds under its path: in another mount namespace the
+    /// same path may be an old copy, whose pages would all pass their checksums.
+    private func isSeenHere(_ identity: LeaderConnection.Identity) -> Bool {
+        var status = stat()
+        guard identity.inode != 0, stat(identity.data, &status) == 0 else { return false }
+        return Int64(truncatingIfNeeded: status.st_dev) == identity.device
+            && Int64(truncatingIfNeeded: status.st_ino) == identity.inode
+    }
+
     /// Both objects of a segment are there: the segment is the later one.
     private func isArchived(_ name: SegmentName) throws -> Bool {
         guard try repository.store.describe(repository.layout.summary(name)) != nil else { return false }

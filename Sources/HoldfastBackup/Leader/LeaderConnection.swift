@@ -37,6 +37,9 @@ package final class LeaderConnection {
         package var role: String
         /// The absolute path of its data directory on its own host.
         package var data: String
+        /// Which directory that is on its host; 0 when it does not say.
+        package var device: Int64
+        package var inode: Int64
         package var durableLSN: LSN
         package var isArchiving: Bool
     }
@@ -45,8 +48,11 @@ package final class LeaderConnection {
     private let client: WireClient
     private var address: WireAddress { client.address }
 
-    package init(to address: WireAddress) throws {
-        client = try WireClient(to: address)
+    /// - Parameter replySeconds: how long an answer may take that is no checkpoint.
+    package init(to address: WireAddress, replySeconds: Double = 60) throws {
+        var options = WireClient.Options()
+        options.replySeconds = replySeconds
+        client = try WireClient(to: address, options: options)
     }
 
     package func identity() throws -> Identity {
@@ -54,6 +60,7 @@ package final class LeaderConnection {
         return Identity(
             systemIdentifier: try field(reply, "system_identifier", SystemIdentifier.init),
             timeline: try timeline(reply), role: try text(reply, "role"), data: try text(reply, "data"),
+            device: reply["data_device"]?.integer ?? 0, inode: reply["data_inode"]?.integer ?? 0,
             durableLSN: try field(reply, "lsn", LSN.init), isArchiving: try flag(reply, "archiving"))
     }
 

@@ -14,7 +14,7 @@ import HoldfastCore
 ///     timeline = current | latest | 3
 ///     action = promote | pause | shutdown
 ///     archive = true                       false: a copy, which neither claims nor pushes (`--no-archive`)
-///     forced = false                       whether a claim that this history lacks may be passed over
+///     forced = false                       whether a living leader is taken over from
 public struct RecoverySignal: Sendable, Equatable {
     public static let fileName = "recovery.signal"
     private static let heading = "holdfast recovery signal 1"

@@ -105,8 +105,13 @@ final class CommandRun: @unchecked Sendable {
                         specification.command, arguments, session.database, services, from: reader, out)
                 case .connection: ConnectionCommands.run(specification.command, arguments, &session, out)
                 default:
-                    // Nothing can change a key that is watched while nothing can be written.
-                    if specification.command == .watch { out.ok() } else { out.error(refusal ?? Replies.syntax) }
+                    // Nothing watches while nothing can be written, and that may change before EXEC: it is to fail then.
+                    if specification.command == .watch {
+                        session.watches.markDirty()
+                        out.ok()
+                    } else {
+                        out.error(refusal ?? Replies.syntax)
+                    }
                 }
             } catch {
                 out.truncate(to: mark)
