@@ -1,4 +1,5 @@
 import Foundation
+import HoldfastBackup
 import HoldfastCore
 import HoldfastEngine
 import HoldfastReplica
@@ -126,6 +127,66 @@ struct PromotionTests {
         #expect(engine.status.timeline > .first)
         if !isExclusive { #expect(try engine.allRecords() == prepared.expected) }
         try engine.close()
+        try await prepared.node.stop()
+    }
+
+    @Test("D5: the default timeline is the newest branch, although an abandoned one has a newer backup")
+    func newestBranch() async throws {
+        let prepared = try await prepared()
+        // A second backup, on what is about to be abandoned.
+        let abandoned = try prepared.node.backup()
+        try prepared.node.engine.write { try $0.put("1", Array("abandoned".utf8), Array("1".utf8)) }
+        try prepared.node.archiveEverything()
+        let path = try restore(prepared, "branch", .promote)
+        let engine = try open(prepared, path)
+        try engine.write { try $0.put("1", Array("kept".utf8), Array("1".utf8)) }
+        let expected = try engine.allRecords()
+        try engine.switchWAL()
+        let archive = prepared.node.archive
+        try Archiver(try RealDisk(root: path), connect: { archive }).archiveOnce()
+
+        var request = RestoreRequest(data: prepared.node.directory.path + "/again")
+        request.action = .pause
+        request.isCopy = true
+        let plan = try RestoreJob(prepared.node.repository, request).plan()
+        #expect(plan.history.timeline == engine.status.timeline)
+        #expect(plan.backup.id < abandoned.id)
+        _ = try RestoreJob(prepared.node.repository, request).run()
+        let again = try open(prepared, request.data)
+        #expect(try again.allRecords() == expected)
+        try again.close()
+        // The abandoned branch is reached by naming its timeline.
+        request.data = prepared.node.directory.path + "/named"
+        request.timeline = .number(.first)
+        _ = try RestoreJob(prepared.node.repository, request).run()
+        let named = try open(prepared, request.data)
+        #expect(try named.allRecords()["1"]?[Array("abandoned".utf8)] != nil)
+        try named.close()
+        try engine.close()
+        try await prepared.node.stop()
+    }
+
+    @Test("a target behind an old gap is reached from a newer backup, and one inside it names the segment")
+    func gap() async throws {
+        let prepared = try await prepared()
+        let second = try prepared.node.backup()
+        try prepared.node.engine.write { try $0.put("1", Array("late".utf8), Array("1".utf8)) }
+        let late = prepared.node.engine.publishedLSN
+        try prepared.node.archiveEverything()
+        // A segment between the backups goes.
+        let lost = SegmentName(timeline: .first, segment: SegmentNumber(second.wal.first.segment.rawValue - 1))
+        let directory = prepared.node.directory.path + "/repository/main/wal/\(lost.timeline)"
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory)
+        where name.hasPrefix(lost.description) {
+            try FileManager.default.removeItem(atPath: directory + "/" + name)
+        }
+        var request = RestoreRequest(data: prepared.node.directory.path + "/behind")
+        request.isCopy = true
+        request.target = .lsn(late)
+        #expect(try RestoreJob(prepared.node.repository, request).plan().backup.id == second.id)
+        request.target = .lsn(LSN(lost.segment.start.rawValue + 4096))
+        let error = #expect(throws: RestoreError.self) { try RestoreJob(prepared.node.repository, request).plan() }
+        #expect(error?.description.contains(lost.description) == true, "\(String(describing: error))")
         try await prepared.node.stop()
     }
 }
