@@ -1,5 +1,6 @@
 import CShims
 import Glibc
+import Synchronization
 
 /// The operating system's files below one directory, which is held open so that renaming the
 /// directory under a running process changes nothing. No path ever follows a symbolic link.
@@ -86,14 +87,24 @@ public struct RealDisk: Disk {
     }
 
     public func lock() throws(DiskError) {
+        // `flock` says yes again to the descriptor that holds it.
+        guard !directory.isLocked.exchange(true, ordering: .acquiring) else {
+            throw DiskError(
+                operation: "lock", path: root, code: .wouldBlock, detail: "this process is using the directory already")
+        }
         guard retryingInterrupts({ flock(directory.fd, LOCK_EX | LOCK_NB) }) == 0 else {
-            guard errno == EWOULDBLOCK else { throw failure("lock", "") }
+            let failure = failure("lock", "")
+            directory.isLocked.store(false, ordering: .releasing)
+            guard failure.code == .wouldBlock else { throw failure }
             throw DiskError(
                 operation: "lock", path: root, code: .wouldBlock, detail: "another process is using this directory")
         }
     }
 
-    public func unlock() { flock(directory.fd, LOCK_UN) }
+    public func unlock() {
+        flock(directory.fd, LOCK_UN)
+        directory.isLocked.store(false, ordering: .releasing)
+    }
 
     private func openDirectory(_ path: String) throws(DiskError) -> Int32 {
         let fd = retryingInterrupts {
@@ -114,6 +125,7 @@ public struct RealDisk: Disk {
 /// Owns the descriptor of the data directory.
 private final class DirectoryHandle: Sendable {
     let fd: Int32
+    let isLocked = Atomic(false)
     init(_ fd: Int32) { self.fd = fd }
     deinit { close(fd) }
 }

@@ -37,7 +37,9 @@ public struct SegmentName: Hashable, Sendable, Comparable, CustomStringConvertib
         let text = String(text)
         guard text.utf8.count == 24, let timeline = TimelineID(name: text.prefix(8)),
             let high = parseHexadecimal(text.dropFirst(8).prefix(8), atMost: 8),
-            let low = parseHexadecimal(text.suffix(8), atMost: 8), low < 256
+            let low = parseHexadecimal(text.suffix(8), atMost: 8), low < 256,
+            // The last one's end would be no LSN.
+            high < UInt32.max || low < 255
         else { return nil }
         self.init(timeline: timeline, segment: SegmentNumber(high * 256 + low))
     }

@@ -10,7 +10,7 @@ extension Engine {
         let end: LSN
         do throws(WALError) {
             end = try log.switchSegment()
-            switchedAt.store(installedLSN.rawValue, ordering: .releasing)
+            switchedAt.store(end.rawValue, ordering: .releasing)
         } catch {
             commitLock.unlock()
             throw refusing(error)
@@ -20,10 +20,11 @@ extension Engine {
         return end
     }
 
-    /// The same, but only when something was committed since the last switch; else `nil`.
+    /// The same, but only when something was committed or named since the last switch; else `nil`.
     @discardableResult public func switchWALIfCommitted() throws -> LSN? {
         try checkRunning()
-        guard installedLSN.rawValue > switchedAt.load(ordering: .acquiring) else { return nil }
+        let last = max(installedLSN.rawValue, namedAt.load(ordering: .acquiring))
+        guard last > switchedAt.load(ordering: .acquiring) else { return nil }
         return try switchWAL()
     }
 
@@ -34,7 +35,9 @@ extension Engine {
         guard ObjectName.isValid(name) else {
             throw EngineError.invalidName(ObjectName.refusal(name, of: "restore point"))
         }
-        return try appendDurably(.restorePoint(name: name, time: options.now())).end
+        let end = try appendDurably(.restorePoint(name: name, time: options.now())).end
+        namedAt.store(end.rawValue, ordering: .releasing)
+        return end
     }
 
     /// From now on a checkpoint begins after so much WAL, or so many seconds with something logged.

@@ -43,6 +43,8 @@ public final class Engine: @unchecked Sendable {
     private let published: Atomic<UInt64>
     /// The end of the last commit at the last segment switch.
     let switchedAt: Atomic<UInt64>
+    /// The end of the last restore point: it waits for the archive as a commit does.
+    let namedAt = Atomic<UInt64>(0)
     private let isClosed = Atomic<Bool>(false)
     /// Why this engine may acknowledge nothing any more; set once.
     let failure: FailureLatch
@@ -89,7 +91,8 @@ public final class Engine: @unchecked Sendable {
         greatestRedo = recovered.greatestRedo
         installed = Atomic(recovered.end.rawValue)
         published = Atomic(recovered.end.rawValue)
-        switchedAt = Atomic(recovered.end.rawValue)
+        // What an earlier run committed into the open segment may not be archived: it waits for the timeout as well.
+        switchedAt = Atomic(SegmentNumber(containing: recovered.end).start.rawValue)
         paused = Mutex(recovered.paused)
         pausedTarget = recovered.paused?.target
         isPaused = Atomic(recovered.paused != nil)
@@ -107,13 +110,20 @@ public final class Engine: @unchecked Sendable {
     public var pausedAt: RecoveryTarget? { isPaused.load(ordering: .acquiring) ? pausedTarget : nil }
 
     /// Opens a node that waits at its recovery target for writing, on a new timeline. Durable when it returns; after an
-    /// error the node still waits, and the call may be repeated.
-    /// - Throws: `notPaused`, what the claim of the timeline refused.
+    /// error the node still waits, and the call may be repeated: unless a sync failed, which stops the node for good.
+    /// - Throws: `notPaused`, `stopped`, what the claim of the timeline refused.
     public func promote() throws {
         try checkOpen()
         try paused.withLock { waiting in
             guard let recovery = waiting else { throw EngineError.notPaused }
-            let (log, end) = try recovery.promote()
+            if let why = failure.reason { throw EngineError.stopped(why) }
+            let (log, end): (any EngineLog, LSN)
+            do {
+                (log, end) = try recovery.promote()
+            } catch EngineError.disk(let error) where error.isFailedSync {
+                // The kernel has marked what it could not write as clean: a second sync would say yes to nothing.
+                throw stopForGood(error)
+            }
             recovery.log.replace(with: log)
             let control = storage.control
             greatestRedo = max(greatestRedo, control.greatestRedo)

@@ -44,6 +44,9 @@ public struct EngineOptions: Sendable {
     public var runsBackgroundWork: Bool
     /// Where a restored directory finds its log; needed while it holds `recovery.signal`.
     public var recovery: (any RecoverySource)?
+    /// Called when the archive's log has been replayed to where it ends or the target is, before the pages are written: from
+    /// where, to where, and in how many seconds. Segments that had to be waited for count.
+    public var onReplayed: (@Sendable (_ from: LSN, _ to: LSN, _ seconds: Double) -> Void)?
     /// Microseconds since 1970; commits never go back behind it.
     public var now: @Sendable () -> Int64
     /// Called once, on the thread that met it, when the log or a page file could not be synced: nothing may be

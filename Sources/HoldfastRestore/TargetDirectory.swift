@@ -12,8 +12,8 @@ struct TargetDirectory {
     private static let ownDirectories = ["pages", "wal/archive_status", "wal", "slots"]
     private static let ownFiles = [
         BackupLabel.path, "backup_manifest", RecoverySignal.fileName, "standby.signal", "promote.signal",
-        ControlData.path, ControlData.path + ".tmp",
-    ]
+        ControlData.path,
+    ].flatMap { [$0, $0 + ".tmp"] }
 
     /// Makes the directory if need be and takes its lock. Refuses, without having changed anything, one that holds
     /// anything but an interrupted restore of the same cluster.
@@ -23,7 +23,8 @@ struct TargetDirectory {
         }
         let disk = try RealDisk(root: path)
         try disk.lock()
-        let names = try disk.list("")
+        // A control file that was being made in an empty directory, and came no further, is nobody's.
+        let names = try disk.list("").filter { $0 != ControlData.path + ".tmp" }
         guard !names.isEmpty else { return TargetDirectory(path: path, disk: disk) }
         guard names.contains(ControlData.path) else {
             throw RestoreError.notEmpty(path: path, example: names[0])

@@ -31,6 +31,8 @@ package final class LeaderServer: Service, Sendable {
         var channels: [any Channel] = []
         var isStarted = false
         var isStopped = false
+        /// The socket's file is this server's, and not that of one which was there before it.
+        var ownsSocket = false
     }
 
     private let configuration: ServerConfiguration
@@ -94,7 +96,10 @@ package final class LeaderServer: Service, Sendable {
         }
         if let path = configuration.socket {
             let channel = try await listeners.listen(atSocket: path, mode: configuration.socketMode)
-            state.withLock { $0.channels.append(channel) }
+            state.withLock { state in
+                state.channels.append(channel)
+                state.ownsSocket = true
+            }
             addresses.unix = .unix(path: path)
         }
         let (core, socket, boundPort) = (core, configuration.socket, port)
@@ -113,14 +118,14 @@ package final class LeaderServer: Service, Sendable {
     /// Accepts no more connections, answers what is under way, closes every connection and releases threads. Backups
     /// that run are over. Returns when all of it is done; may be called again.
     package func stop() async {
-        let channels: [any Channel]? = state.withLock { state in
+        let listening: State? = state.withLock { state in
             guard !state.isStopped else { return nil }
             state.isStopped = true
-            return state.channels
+            return state
         }
-        guard let channels else { return }
-        if let path = configuration.socket, !channels.isEmpty { SocketFile.remove(path) }
-        for channel in channels { try? await channel.close().get() }
+        guard let listening else { return }
+        if let path = configuration.socket, listening.ownsSocket { SocketFile.remove(path) }
+        for channel in listening.channels { try? await channel.close().get() }
         await drain()
         for pool in [readers, writer, physical] {
             try? await pool.shutdownGracefully()

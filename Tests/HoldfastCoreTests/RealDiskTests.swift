@@ -57,4 +57,14 @@ struct RealDiskTests {
         first = nil
         try second.lock()
     }
+
+    @Test("A10: the directory's lock is refused to a second holder through the same value")
+    func lockedTwice() throws {
+        let directory = try TemporaryDirectory()
+        let disk = try RealDisk(root: directory.path)
+        try disk.lock()
+        #expect(throws: DiskError.self) { try disk.lock() }
+        disk.unlock()
+        try disk.lock()
+    }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastCore
 import HoldfastEngine
+import HoldfastReplica
 import HoldfastRepository
 import HoldfastRepositoryTestSupport
 import HoldfastRestore
@@ -49,6 +50,27 @@ struct InterruptedRestoreTests {
         try await node.stop()
     }
 
+    @Test("D6: a restore killed while it wrote a small file is repeated by the same command")
+    func temporaryFiles() async throws {
+        let node = try await prepared()
+        let path = node.directory.path + "/temporary"
+        var request = RestoreRequest(data: path)
+        request.isCopy = true
+        // Killed in its first write: nothing but the control file's beginning.
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        try Data([1]).write(to: URL(filePath: path + "/control.tmp"))
+        let faulty = FaultyStore(PosixStore(root: node.directory.path + "/repository"))
+        let repository = try Repository.open(faulty, cluster: "main")
+        faulty.plant(.crashBefore, at: 17)
+        #expect(throws: (any Error).self) { try RestoreJob(repository, request).run() }
+        try #require(FileManager.default.fileExists(atPath: path + "/control"))
+        for name in ["backup_label", "recovery.signal", "backup_manifest", "control"] {
+            try Data([1]).write(to: URL(filePath: path + "/" + name + ".tmp"))
+        }
+        _ = try RestoreJob(node.repository, request).run()
+        try await node.stop()
+    }
+
     @Test("C1, D6: without its label or its signal a restored directory does not start as whole")
     func withoutLabel() async throws {
         let node = try await prepared()
@@ -58,8 +80,13 @@ struct InterruptedRestoreTests {
             request.isCopy = true
             _ = try RestoreJob(node.repository, request).run()
             try FileManager.default.removeItem(atPath: path + "/" + missing)
-            // Without an archive nothing starts; what was copied alone is a mix of moments.
-            let error = #expect(throws: EngineError.self) { try Engine(opening: RealDisk(root: path)) }
+            // With the archive at hand, so that only what is missing can be the reason.
+            var options = EngineOptions(cacheBytes: 8 << 20)
+            options.recovery = try ArchiveRecoverySource(node.repository, hold: nil)
+            let error = #expect(throws: EngineError.self) {
+                try Engine(opening: RealDisk(root: path), options: options)
+            }
+            #expect(error?.description.contains(missing) == true, "\(String(describing: error))")
             #expect(error?.diagnosis.next != nil)
         }
         try await node.stop()

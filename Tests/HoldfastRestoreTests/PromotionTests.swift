@@ -166,6 +166,88 @@ struct PromotionTests {
         try await prepared.node.stop()
     }
 
+    @Test("D1, D5: a commit that runs on out of the segment where a timeline begins is archived, and restored again")
+    func continuedCommit() async throws {
+        let prepared = try await prepared()
+        let path = try restore(prepared, "continued", .promote)
+        let engine = try open(prepared, path)
+        let fork = SegmentNumber(containing: prepared.target)
+        // More than a segment, from the one that the timelines share into the next ones.
+        try engine.write { transaction in
+            for number in 0..<24 {
+                try transaction.put(
+                    "1", Array("large\(number)".utf8), [UInt8](repeating: UInt8(number), count: 1 << 20))
+            }
+        }
+        try #require(SegmentNumber(containing: engine.publishedLSN) > fork)
+        let expected = try engine.allRecords()
+        try engine.switchWAL()
+        let archive = prepared.node.archive
+        try Archiver(try RealDisk(root: path), connect: { archive }).archiveOnce()
+        let branch = SegmentName(timeline: engine.status.timeline, segment: fork.next)
+        #expect(try archive.summary(branch) != nil, "\(branch) is archived")
+
+        var request = RestoreRequest(data: prepared.node.directory.path + "/continued-again")
+        request.action = .pause
+        request.isCopy = true
+        _ = try RestoreJob(prepared.node.repository, request).run()
+        let again = try open(prepared, request.data)
+        #expect(try again.allRecords() == expected)
+        try again.close()
+        try engine.close()
+        try await prepared.node.stop()
+    }
+
+    @Test("A5: a sync that fails while a waiting node is promoted stops it for good, whichever sync it is")
+    func failedSync() async throws {
+        let prepared = try await prepared()
+        let path = try restore(prepared, "failed-sync", .pause)
+        var failing = 0
+        while true {
+            // The restored directory, on a disk whose syncs can fail.
+            let disk = SimulatedDisk(seed: UInt64(failing))
+            try copy(path, to: disk)
+            var options = EngineOptions(cacheBytes: 64 << 20, archiving: true, runsBackgroundWork: false)
+            options.recovery = try ArchiveRecoverySource(prepared.node.repository, hold: nil)
+            options.onFatal = { _ in }
+            let engine = try Engine(opening: disk, options: options)
+            let number = failing
+            let syncs = Atomic(-1)
+            disk.injectFaults { call in
+                guard call.kind == .sync || call.kind == .syncDirectory else { return nil }
+                return syncs.add(1, ordering: .relaxed).newValue == number ? .error(.inputOutput) : nil
+            }
+            let first = Result { try engine.promote() }
+            guard case .failure = first else {
+                engine.abandon()
+                break
+            }
+            #expect(throws: EngineError.self, "sync \(failing)") { try engine.promote() }
+            #expect(engine.status.role == .recovering)
+            engine.abandon()
+            failing += 1
+        }
+        print("a promotion makes \(failing) syncs")
+        #expect(failing > 3)
+        try await prepared.node.stop()
+    }
+
+    private func copy(_ path: String, to disk: SimulatedDisk) throws {
+        for name in try FileManager.default.subpathsOfDirectory(atPath: path).sorted() {
+            var isDirectory: ObjCBool = false
+            _ = FileManager.default.fileExists(atPath: path + "/" + name, isDirectory: &isDirectory)
+            if isDirectory.boolValue {
+                try disk.createDirectory(name)
+            } else {
+                let file = try disk.open(name, .create)
+                try file.write(bytes: Array(Data(contentsOf: URL(filePath: path + "/" + name))), at: 0)
+                try file.sync()
+                file.close()
+            }
+            try disk.syncDirectory(name.contains("/") ? String(name[..<name.lastIndex(of: "/")!]) : "")
+        }
+    }
+
     @Test("a target behind an old gap is reached from a newer backup, and one inside it names the segment")
     func gap() async throws {
         let prepared = try await prepared()

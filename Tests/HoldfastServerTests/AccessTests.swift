@@ -153,5 +153,18 @@ extension ServerTests {
                 #expect(error == .cannotListen(taken.description, EADDRINUSE))
             }
         }
+
+        @Test("a server that cannot have the socket leaves it to the one that has it")
+        func socketOfAnother() async throws {
+            try await ServedEngine.with { served in
+                let path = served.directory.path + "/s.sock"
+                let error = await #expect(throws: ServerError.self) {
+                    try await ServedEngine.with(configure: { $0.socket = path }) { _ in }
+                }
+                #expect(error == .socketInUse(path))
+                let client = try served.administrator()
+                #expect(try client("PING") == .simple("PONG"))
+            }
+        }
     }
 }

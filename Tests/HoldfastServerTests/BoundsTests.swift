@@ -127,15 +127,18 @@ extension ServerTests {
             }
         }
 
-        @Test("a client that sends much and reads nothing is held back, not buffered without end")
-        func slowReader() async throws {
+        /// Answered on the event loop, and by another thread.
+        @Test(
+            "a client that sends much and reads nothing is held back, not buffered without end",
+            arguments: [("GET big", ""), ("RANGE b c", "*2\r\n$3\r\nbig\r\n")])
+        func slowReader(_ request: String, _ prefix: String) async throws {
             try await ServedEngine.with { served in
                 let value = String(repeating: "v", count: 100_000)
                 try served.anonymous()("SET", "big", value)
                 let client = try RawClient(served.addresses.unix!)
                 let count = 2000
                 try await onThread {
-                    let writer = Thread { client.send(String(repeating: "GET big\r\n", count: count)) }
+                    let writer = Thread { client.send(String(repeating: request + "\r\n", count: count)) }
                     writer.start()
                     // 200 MB of replies are wanted; meanwhile others are served, and the rest of its requests waits.
                     for _ in 0..<50 { #expect(try served.anonymous()("PING") == .simple("PONG")) }
@@ -143,7 +146,7 @@ extension ServerTests {
                         served.administrator()("INFO", "stats").text?.split(separator: "\r\n")
                             .first { $0.hasPrefix("total_commands_processed:") }.flatMap { Int($0.dropFirst(25)) })
                     #expect(processed < count / 2, "\(processed) commands were run for a client that reads nothing")
-                    let reply = Array("$100000\r\n\(value)\r\n".utf8)
+                    let reply = Array("\(prefix)$100000\r\n\(value)\r\n".utf8)
                     for _ in 0..<count where client.receive(reply.count) != reply {
                         throw WireError.unexpectedReply(command: "GET", "a wrong reply")
                     }

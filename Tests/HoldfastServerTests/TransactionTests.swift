@@ -97,6 +97,22 @@ extension ServerTests {
             }
         }
 
+        @Test(
+            "A7, A12: an EXEC of what it watches that cannot be done says why, and is not taken for a conflict",
+            arguments: ServedEngine.Writes.allCases)
+        func refusedExec(_ writes: ServedEngine.Writes) async throws {
+            let options = EngineOptions(cacheBytes: 16 << 20, transactionBytes: 2 << 20)
+            try await ServedEngine.with(writes, options: options) { served in
+                let client = try served.anonymous()
+                #expect(try client("WATCH", "k") == .ok)
+                #expect(try client("MULTI") == .ok)
+                #expect(try client("SET", "k", "1") == .simple("QUEUED"))
+                #expect(try client("SET", "large", String(repeating: "x", count: 8 << 20)) == .simple("QUEUED"))
+                #expect(try client("EXEC").errorText?.hasPrefix("DATAERR the transaction is too large") == true)
+                #expect(try client("GET", "k") == .null)
+            }
+        }
+
         @Test("read, watch, write by many clients at once loses no update", arguments: ServedEngine.Writes.allCases)
         func optimistic(_ writes: ServedEngine.Writes) async throws {
             try await ServedEngine.with(writes) { served in

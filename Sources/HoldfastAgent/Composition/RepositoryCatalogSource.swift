@@ -7,11 +7,13 @@ import HoldfastWAL
 struct RepositoryCatalogSource: CatalogSource {
     let store: any ObjectStore
 
+    /// - Throws: `StoreError` (`away`) when the cluster is not there. Facts name clusters that have been in the repository:
+    ///   a mount point without its file system looks just so, and must not be told to the catalog as "all of it is gone".
     private func repository(_ cluster: String) throws -> Repository? {
         do {
             return try Repository.open(store, cluster: cluster)
         } catch RepositoryError.noCluster {
-            return nil
+            throw StoreError("be used", store.place, .away)
         }
     }
 

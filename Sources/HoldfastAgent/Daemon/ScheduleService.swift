@@ -26,7 +26,21 @@ actor ScheduleService: Service, CustomStringConvertible {
         let schedule = CronSchedule(expression, in: zone)
         plan = JobPlan(schedule, state: try file.load()[Self.job], now: clock.now)
         // From here on a run that is missed is known to have been missed.
-        try file.save([Self.job: plan.state])
+        Self.save(file, plan.state, log)
+    }
+
+    /// Notes the state. The schedule does not end because this cannot be written, and neither does the agent: the archiver
+    /// is what makes room again on a disk that is full.
+    @discardableResult private static func save(
+        _ file: ScheduleFile<RealDisk>, _ state: JobState, _ log: Logger
+    ) -> Bool {
+        do {
+            try file.save([job: state])
+            return true
+        } catch {
+            log.error("the schedule's state cannot be written", metadata: ["error": "\(LogOutput.text(error))"])
+            return false
+        }
     }
 
     func run() async throws {
@@ -37,9 +51,13 @@ actor ScheduleService: Service, CustomStringConvertible {
                 guard await Pause.milliseconds(clock.millisecondsUntil(until)) else { return }
             case .run(let due):
                 if Task.isShuttingDownGracefully { return }
-                try file.save([Self.job: plan.state])
+                // A run that is not noted first would, after a crash, not be known to have begun.
+                guard Self.save(file, plan.state, log) else {
+                    guard await Pause.milliseconds(30_000) else { return }
+                    continue
+                }
                 guard await takeBackup(due: due) else { return }
-                try file.save([Self.job: plan.state])
+                Self.save(file, plan.state, log)
             }
         }
     }

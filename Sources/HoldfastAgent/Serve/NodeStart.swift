@@ -85,6 +85,15 @@ struct NodeStart: Sendable {
                 "recovering from the archive",
                 metadata: ["backup": "\(printable(signal.backup))", "target": "\(signal.target)"])
             options.recovery = try source(signal, repository)
+            let log = log
+            options.onReplayed = { from, to, seconds in
+                log.info(
+                    "redo done",
+                    metadata: [
+                        "from": "\(from)", "to": "\(to)", "bytes": "\(to - from)",
+                        "milliseconds": "\(Int(seconds * 1000))",
+                    ])
+            }
         }
         let chosen = options
         return try await BlockingWork.run("open") { try Engine(opening: disk, options: chosen) }

@@ -53,11 +53,14 @@ struct ArchiveRecovery<D: Disk> {
             return try raiseMinimum(file, history, replay.reader.position)
         }
         let reached: Reached
+        let clock = ContinuousClock()
+        let begun = clock.now
         do {
             reached = try self.replay(replay, control, signal, history)
         } catch {
             throw segments.failure ?? error
         }
+        options.onReplayed?(control.redo.lsn, reached.end, (clock.now - begun) / .seconds(1))
         // Every page applied lies below the place reached, and a record that was only looked at does not count: from here
         // on pages may be written up to there and no further.
         redo.durableMark = try raiseMinimum(file, history, reached.end)

@@ -101,6 +101,10 @@ struct CrashRecovery<D: Disk> {
             guard try onDisk({ () throws(DiskError) in try disk.exists(RecoverySignal.fileName) }) else {
                 throw EngineError.needsArchive("its \(RecoverySignal.fileName) is missing; restore it again")
             }
+            // The label's content is in the control file too. That it is gone says that somebody took the copy for whole.
+            guard try onDisk({ () throws(DiskError) in try disk.exists(BackupLabel.path) }) else {
+                throw EngineError.needsArchive("its \(BackupLabel.path) is missing; restore it again")
+            }
             return try ArchiveRecovery(disk: disk, options: options, source: source).run()
         }
     }

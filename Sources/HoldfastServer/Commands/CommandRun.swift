@@ -82,6 +82,8 @@ final class CommandRun: @unchecked Sendable {
         _ count: Int, in editor: borrowing Editor, _ services: CommandServices
     ) throws {
         guard !session.watches.isDirty else { return out.nullArray() }
+        session.executing = session.watches
+        defer { session.executing = nil }
         out.array(count)
         try forEachRequest { try run($0, in: editor, services) }
         session.changes = min(session.changes, 1)

@@ -32,6 +32,8 @@ struct CommandSession {
     var database = 0
     /// What the connection watches.
     let watches: WatchToken
+    /// The same while its `EXEC` runs: its own changes do not fail it.
+    var executing: WatchToken?
     /// How many commands have changed something: each is a transaction of its own in a fused commit.
     var changes = 0
 

@@ -59,7 +59,7 @@ extension RecordCommands {
         case .flushdb:
             let word = arguments.count == 2 ? arguments.text(1).uppercased() : "SYNC"
             guard arguments.count <= 2, word == "SYNC" || word == "ASYNC" else { return out.error(Replies.syntax) }
-            try services.watchTable.noteClear(database) { try contains(editor, database, $0) }
+            try services.watchTable.noteClear(database, by: session.executing) { try contains(editor, database, $0) }
             try editor.clear(database)
             session.changes += 1
             out.ok()
@@ -91,7 +91,7 @@ extension RecordCommands {
     ) throws {
         try editor.put(session.database, key, value)
         session.changes += 1
-        services.watchTable.noteChange(session.database, key)
+        services.watchTable.noteChange(session.database, key, by: session)
     }
 
     private static func delete<Editor: RecordEditor & ~Copyable>(
@@ -100,7 +100,7 @@ extension RecordCommands {
     ) throws -> Bool {
         guard try editor.remove(session.database, key) else { return false }
         session.changes += 1
-        services.watchTable.noteChange(session.database, key)
+        services.watchTable.noteChange(session.database, key, by: session)
         return true
     }
 
@@ -153,7 +153,7 @@ extension RecordCommands {
         if !exists || !arguments[2].isEmpty {
             try value.withUnsafeBytes { try put(editor, arguments[1], $0, &session, services) }
         } else {
-            services.watchTable.noteChange(session.database, arguments[1])
+            services.watchTable.noteChange(session.database, arguments[1], by: session)
         }
         out.integer(value.count)
     }

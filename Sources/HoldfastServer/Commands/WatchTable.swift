@@ -12,8 +12,8 @@ final class WatchToken: Sendable {
 ///
 /// `WATCH`, every change and `EXEC` run in the writer's transaction, so that they are in one order: a change is either
 /// before the `WATCH`, and then durable and published before `WATCH` is answered, or it marks the token before `EXEC`
-/// looks at it. A transaction that is rolled back and run again may mark a token for nothing: then `EXEC` fails
-/// once too often, and its client tries again.
+/// looks at it. A transaction that is rolled back and run again may mark a token of another connection for nothing: then
+/// its `EXEC` fails once too often, and its client tries again. An `EXEC` never marks its own, or it would fail each time.
 ///
 /// The lock guards `state`; `count` lets writers pass without it while nobody watches anything. That is safe because
 /// `watch` and `noteChange` both run under the writer's lock.
@@ -42,23 +42,27 @@ final class WatchTable: Sendable {
     }
 
     @inline(__always)
-    func noteChange(_ database: Int, _ key: UnsafeRawBufferPointer) {
-        if count.load(ordering: .acquiring) > 0 { mark(database, key) }
+    func noteChange(_ database: Int, _ key: UnsafeRawBufferPointer, by session: borrowing CommandSession) {
+        if count.load(ordering: .acquiring) > 0 { mark(database, key, session.executing) }
     }
 
-    private func mark(_ database: Int, _ key: UnsafeRawBufferPointer) {
+    private func mark(_ database: Int, _ key: UnsafeRawBufferPointer, _ executing: WatchToken?) {
         state.withLock { state in
-            state.watchers[Key(database: database, bytes: Array(key))]?.forEach { $0.markDirty() }
+            for token in state.watchers[Key(database: database, bytes: Array(key))] ?? [] where token !== executing {
+                token.markDirty()
+            }
         }
     }
 
     /// All keys of a database are about to go: those that `exists` says are there.
-    func noteClear(_ database: Int, exists: (UnsafeRawBufferPointer) throws -> Bool) rethrows {
+    func noteClear(
+        _ database: Int, by executing: WatchToken?, exists: (UnsafeRawBufferPointer) throws -> Bool
+    ) rethrows {
         guard count.load(ordering: .acquiring) > 0 else { return }
         // Reading may wait for the disk, and the loop needs the lock: so it is not held meanwhile.
         let watched = state.withLock { state in state.watchers.filter { $0.key.database == database } }
         for (key, tokens) in watched where try key.bytes.withUnsafeBytes({ try exists($0) }) {
-            tokens.forEach { $0.markDirty() }
+            for token in tokens where token !== executing { token.markDirty() }
         }
     }
 

@@ -9,6 +9,14 @@ extension ClientConnection {
         isProcessing = true
         defer { isProcessing = false }
         while phase == .ready || phase == .inTurn {
+            // Whatever made the output, no more is made for a client that does not read it.
+            if phase == .ready {
+                if out.count > 1 << 20 { flushOutput() }
+                if let context, !context.channel.isWritable {
+                    phase = .clogged
+                    break
+                }
+            }
             let isMore = input.withUnsafeReadableBytes { takeRequests($0) }
             settle()
             if !isMore { break }

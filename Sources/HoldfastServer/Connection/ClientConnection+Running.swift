@@ -78,6 +78,7 @@ extension ClientConnection {
             return core.writer.submit(run)
         }
         turnRun = run
+        turnOutput = out.count
         phase = .turnBlocked
         do {
             try core.turn.run { try run.run(in: $0, core.services) }
@@ -165,7 +166,7 @@ extension ClientConnection {
         }
         settle()
         flushOutput()
-        if input.readableBytes > 0 || readIsHeld || inputHasEnded { resume() }
+        if input.readableBytes > 0 || readIsHeld || inputHasEnded || core.isDraining { resume() }
     }
 
     /// Nothing that ran in the turn has happened: it is run again by the writer thread.

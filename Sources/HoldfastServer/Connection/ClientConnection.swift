@@ -180,9 +180,13 @@ final class ClientConnection: ChannelDuplexHandler {
     /// Says why, and closes: nobody knows where the next request would begin.
     func fail(_ text: String) {
         guard phase != .closing else { return }
-        // What ran in a turn that is not durable must not be told.
-        if phase == .inTurn || phase == .turnBlocked { out.truncate(to: turnOutput) }
-        out.error(text)
+        switch phase {
+        case .ready, .clogged: out.error(text)
+        // What ran in a turn that is not durable must not be told; and an error would stand where the reply of a write
+        // that is under way belongs, and may yet be durable.
+        case .inTurn, .turnBlocked: out.truncate(to: turnOutput)
+        default: break
+        }
         phase = .ready
         close()
     }

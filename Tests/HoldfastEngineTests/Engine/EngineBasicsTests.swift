@@ -26,6 +26,24 @@ struct EngineBasicsTests {
         try again.close()
     }
 
+    @Test("D1: what an earlier run committed, and a restore point alone, make the next timed switch")
+    func switchAfterRestart() throws {
+        let disk = SimulatedDisk(seed: 7)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { try $0.put("a", bytes("k"), bytes("1")) }
+        let committed = engine.publishedLSN
+        engine.abandon()
+        let again = try Engine(opening: disk, options: quietOptions())
+        let switched = try #require(try again.switchWALIfCommitted())
+        #expect(switched >= committed)
+        #expect(try again.switchWALIfCommitted() == nil)
+        let named = try again.restorePoint("alone")
+        #expect(try #require(try again.switchWALIfCommitted()) >= named)
+        #expect(try again.switchWALIfCommitted() == nil)
+        try again.close()
+    }
+
     @Test("a durable write is there after the power fails; one that was not flushed may be gone, whole")
     func powerLoss() throws {
         let disk = SimulatedDisk(seed: 2)
