@@ -36,7 +36,7 @@ extension Engine {
             throw EngineError.invalidName(ObjectName.refusal(name, of: "restore point"))
         }
         let end = try appendDurably(.restorePoint(name: name, time: options.now())).end
-        namedAt.store(end.rawValue, ordering: .releasing)
+        namedAt.max(end.rawValue, ordering: .releasing)
         return end
     }
 

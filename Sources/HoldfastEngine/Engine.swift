@@ -41,7 +41,7 @@ public final class Engine: @unchecked Sendable {
 
     private let installed: Atomic<UInt64>
     private let published: Atomic<UInt64>
-    /// The end of the last commit at the last segment switch.
+    /// Where the last segment switch ended; what is behind it is in no whole segment yet.
     let switchedAt: Atomic<UInt64>
     /// The end of the last restore point: it waits for the archive as a commit does.
     let namedAt = Atomic<UInt64>(0)

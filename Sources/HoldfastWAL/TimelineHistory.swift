@@ -63,6 +63,12 @@ package struct TimelineHistory: Equatable, Sendable {
         (entries.last { $0.switchLSN <= lsn } ?? entries[0]).timeline
     }
 
+    /// The timeline under whose name a segment is read along this history: the newest that begins before the segment's
+    /// end. Its file begins with a copy of its parent's bytes, while the parent's own goes on where this history does not.
+    package func timeline(ofFile segment: SegmentNumber) -> TimelineID {
+        (entries.last { $0.switchLSN < segment.end } ?? entries[0]).timeline
+    }
+
     /// Where `timeline` was left, `nil` for the last one.
     package func end(of timeline: TimelineID) -> LSN? {
         guard let index = entries.firstIndex(where: { $0.timeline == timeline }), index + 1 < entries.count else {

@@ -18,4 +18,15 @@ struct CatalogSourceTests {
             #expect(throws: StoreError.self) { _ = try source.timelines(cluster: "main") }
         }
     }
+
+    @Test("a cluster that is gone from a repository which holds others is gone")
+    func removed() throws {
+        let directory = try TemporaryDirectory()
+        let store = PosixStore(root: directory.path + "/repository")
+        _ = try Repository.openOrCreate(store, cluster: "other", systemIdentifier: .random())
+        let source = RepositoryCatalogSource(store: store)
+        #expect(try source.cluster("other") != nil)
+        #expect(try source.cluster("main") == nil)
+        #expect(try source.backupIDs(cluster: "main").isEmpty)
+    }
 }

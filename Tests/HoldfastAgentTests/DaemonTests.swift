@@ -22,6 +22,28 @@ struct DaemonTests {
         #expect(cluster.stopLeader() == 0)
     }
 
+    @Test("A7: a state directory that cannot be written ends neither the agent nor its archiver")
+    func unwritableState() throws {
+        let cluster = try TestCluster(settings: "schedule: {full: \"* * * * *\"}\narchive: {timeout: 1s}")
+        try cluster.startLeader()
+        // Root may write anywhere: something in the way of the file stands for a disk that is full.
+        let obstacle = cluster.root + "/state/main/schedule.json.tmp"
+        try FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: true)
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "60"])
+        func failures() -> Int {
+            (cluster.agent?.errors.components(separatedBy: "the schedule's state cannot be written").count ?? 1) - 1
+        }
+        // At the start, and when the first run is due.
+        try waitUntil("a run that cannot be noted", while: cluster.agent) { failures() >= 2 }
+        try cluster.expect(["load"], input: Data("a\t1\n".utf8))
+        try waitUntil("the WAL is archived", while: cluster.agent) {
+            guard let archived = try cluster.field("archived_lsn", of: ["status"]) else { return false }
+            return !archived.isEmpty && archived != "null"
+        }
+        #expect(cluster.stopAgent() == 0)
+        #expect(cluster.stopLeader() == 0)
+    }
+
     @Test("a run that was missed is made up for once when the agent is back")
     func missedRun() throws {
         let cluster = try TestCluster(settings: "schedule: {full: \"0 2 29 2 *\", timezone: UTC}")

@@ -22,8 +22,10 @@ struct VocabularyTests {
         #expect(SegmentName("0000000200000016000000B3") == name)
         #expect(name.segment.start == LSN(0x16_B300_0000))
         #expect(name.segment.end == name.segment.next.start)
-        for bad in ["", "0000000200000016000001B3", "0000000200000016000000B", "0000000200000016000000B3.ready", "xyz"]
-        {
+        for bad in [
+            "", "0000000200000016000001B3", "0000000200000016000000B", "0000000200000016000000B3.ready", "xyz",
+            "00000001FFFFFFFF000000FF",
+        ] {
             #expect(SegmentName(bad) == nil, "\(bad)")
         }
     }

@@ -59,11 +59,14 @@ struct InterruptedRestoreTests {
         // Killed in its first write: nothing but the control file's beginning.
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         try Data([1]).write(to: URL(filePath: path + "/control.tmp"))
-        let faulty = FaultyStore(PosixStore(root: node.directory.path + "/repository"))
-        let repository = try Repository.open(faulty, cluster: "main")
-        faulty.plant(.crashBefore, at: 17)
-        #expect(throws: (any Error).self) { try RestoreJob(repository, request).run() }
-        try #require(FileManager.default.fileExists(atPath: path + "/control"))
+        var operation = 0
+        while !FileManager.default.fileExists(atPath: path + "/control") {
+            let faulty = FaultyStore(PosixStore(root: node.directory.path + "/repository"))
+            let repository = try Repository.open(faulty, cluster: "main")
+            faulty.plant(.crashBefore, at: operation)
+            #expect(throws: (any Error).self) { try RestoreJob(repository, request).run() }
+            operation += 1
+        }
         for name in ["backup_label", "recovery.signal", "backup_manifest", "control"] {
             try Data([1]).write(to: URL(filePath: path + "/" + name + ".tmp"))
         }

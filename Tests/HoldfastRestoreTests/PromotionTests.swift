@@ -222,7 +222,9 @@ struct PromotionTests {
                 engine.abandon()
                 break
             }
-            #expect(throws: EngineError.self, "sync \(failing)") { try engine.promote() }
+            // The second call finds the reason and does nothing, whatever it could do by now.
+            let second = #expect(throws: EngineError.self, "sync \(failing)") { try engine.promote() }
+            if case .stopped = second {} else { Issue.record("sync \(failing): \(String(describing: second))") }
             #expect(engine.status.role == .recovering)
             engine.abandon()
             failing += 1

@@ -202,6 +202,24 @@ extension ServerTests {
             }
         }
 
+        @Test(
+            "clients that go on writing are closed behind a reply, and do not hold up the stop", .timeLimit(.minutes(1))
+        )
+        func stopUnderWrites() async throws {
+            try await ServedEngine.with(configure: { $0.drainSeconds = 3600 }) { served in
+                let address = served.addresses.tcp!
+                let writers = (0..<8).map { _ in
+                    Thread {
+                        guard let client = try? Client(address) else { return }
+                        while (try? client("SET", "k", "v")) == .ok {}
+                    }
+                }
+                for writer in writers { writer.start() }
+                try await Task.sleep(for: .milliseconds(100))
+                await served.server.stop()
+            }
+        }
+
         @Test("stopping answers what is under way, then closes everyone", arguments: ServedEngine.Writes.allCases)
         func stop(_ writes: ServedEngine.Writes) async throws {
             try await ServedEngine.with(writes) { served in

@@ -7,12 +7,14 @@ import HoldfastWAL
 struct RepositoryCatalogSource: CatalogSource {
     let store: any ObjectStore
 
-    /// - Throws: `StoreError` (`away`) when the cluster is not there. Facts name clusters that have been in the repository:
-    ///   a mount point without its file system looks just so, and must not be told to the catalog as "all of it is gone".
+    /// `nil` when others are in the repository and this one is not.
+    /// - Throws: `StoreError` (`away`) when nothing is in it. Facts name clusters that have been there: a mount point
+    ///   without its file system looks just so, and must not be told to the catalog as "all of it is gone".
     private func repository(_ cluster: String) throws -> Repository? {
         do {
             return try Repository.open(store, cluster: cluster)
         } catch RepositoryError.noCluster {
+            guard try clusterNames().isEmpty else { return nil }
             throw StoreError("be used", store.place, .away)
         }
     }

@@ -61,10 +61,7 @@ package struct SegmentSummarizer {
         if try !beginsCommit(first: name.segment, source) {
             repeat {
                 let before = SegmentNumber(start.rawValue - 1)
-                // As the reader chooses: the newest timeline's file of a segment, which begins with a copy of its parent's
-                // bytes. The parent's own file ends, for this history, where the branch begins.
-                let timeline = history.entries.last { $0.switchLSN < before.end }?.timeline ?? name.timeline
-                let candidate = SegmentName(timeline: timeline, segment: before)
+                let candidate = SegmentName(timeline: history.timeline(ofFile: before), segment: before)
                 guard before.rawValue > 0, let found = try earlier(candidate) else {
                     isPartial = true
                     start = name.segment
