@@ -111,7 +111,9 @@ struct ConnectionTests {
         let fixture = try CatalogFixture(server: server)
         let settings = CatalogSettings(uri: server.socketURI(fixture.database), statementTimeoutMilliseconds: 300)
         let connection = try CatalogConnection(settings)
-        let activity = "SELECT pid FROM pg_stat_activity WHERE application_name = 'holdfast'"
+        // The newest: the one that made the schema may not have ended yet.
+        let activity =
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'holdfast' ORDER BY backend_start DESC LIMIT 1"
         let pid = try #require(pid_t(fixture.psql(activity)))
         kill(pid, SIGSTOP)
         defer { kill(pid, SIGCONT) }
