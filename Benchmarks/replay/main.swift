@@ -45,6 +45,8 @@ func ours() throws -> Double {
     let start = LSN(restored["start_lsn"] as? String ?? "") ?? .zero
     let leader = try cluster.launchLeader(["--no-archive"])
     let time = try seconds {
+        // Its log, and not its socket, is what is looked at: a client started each moment would take a core from replay.
+        try waitUntil("redo is done", seconds: 300, while: leader) { leader.errors.contains("redo done") }
         try waitUntil("the leader answers", seconds: 300, while: leader) { try cluster.run(["status"]).status == 0 }
     }
     guard let done = leader.errors.split(separator: "\n").first(where: { $0.contains("redo done") }),

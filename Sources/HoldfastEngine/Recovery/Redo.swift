@@ -57,13 +57,14 @@ final class Redo: DurabilitySource, @unchecked Sendable {
     /// names the pages that come next.
     private static var pagesAhead: Int { 16 }
 
-    /// Asks the processor for what `apply` will touch first: the header, and where a difference begins.
+    /// Asks the processor for what `apply` will touch first: the header, where a difference begins, and the slot's frame.
     @inline(__always)
     private func bring(_ change: PageChange) {
         let slot = cache.table[change.page]
         guard slot != 0 else { return }
         let page = cache.frames.address(slot)
         hf_prefetch(page)
+        hf_prefetch(cache.frames.frames + Int(slot))
         if !change.isImage, change.payload.count >= 2, let base = change.payload.baseAddress {
             hf_prefetch(page + Int(base.loadUnaligned(as: UInt16.self)) % Page.bytes)
         }
@@ -120,13 +121,13 @@ extension PageCache {
         return slot
     }
 
-    /// Redo has changed a page in place.
+    /// Redo has changed a page in place. Looked at without the lock first, since nobody but the replaying thread, which
+    /// also writes pages out when memory is short, changes a frame meanwhile.
     func markChanged(_ slot: UInt32, by commitEnd: LSN) {
+        if frames.frames[Int(slot)].dirtyFrom != 0 { return }
         lock.lock()
-        if frames.frames[Int(slot)].dirtyFrom == 0 {
-            frames.frames[Int(slot)].dirtyFrom = commitEnd.rawValue
-            dirtyCount += 1
-        }
+        frames.frames[Int(slot)].dirtyFrom = commitEnd.rawValue
+        dirtyCount += 1
         lock.unlock()
     }
 }
