@@ -130,6 +130,7 @@ let package = Package(
             ]),
         benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
+        benchmark("growth", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("replay", ["BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore"]),
     ],
     swiftLanguageModes: [.v6]

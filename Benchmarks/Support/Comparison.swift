@@ -30,8 +30,9 @@ public struct Comparison {
 
     public func print() {
         let ratios = zip(ours, theirs).map { $0 / $1 }
+        let digits = median(ours) < 100 ? 2 : 0
         let figures = String(
-            format: "%-46s holdfast %12.1f %@   %@ %12.1f %@   ratio %.2f (%.2f to %.2f; %@ is better)",
+            format: "%-46s holdfast %12.\(digits)f %@   %@ %12.\(digits)f %@   ratio %.2f (%.2f to %.2f; %@ is better)",
             (title as NSString).utf8String!, median(ours), unit, peer, median(theirs), unit, median(ratios),
             ratios.min() ?? 0, ratios.max() ?? 0, better == .higher ? "higher" : "lower")
         Swift.print(figures)

@@ -2,7 +2,7 @@
 // directory, in turn; output synced on both sides; wall time of the whole command, with the start's checkpoint
 // and the wait for the archive. Then what a backup costs the writers beside it.
 //
-//     swift run -c release bench-backup [megabytes] [rounds] [text|random]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked bench-backup [megabytes] [rounds] [text|random]
 //
 // `text` is the Debian package index over and over; `random` does not compress.
 
@@ -13,51 +13,12 @@ import HoldfastTestSupport
 let arguments = Array(CommandLine.arguments.dropFirst())
 let megabytes = arguments.first.flatMap { Int($0) } ?? 1500
 let rounds = arguments.dropFirst().first.flatMap { Int($0) } ?? 5
-let kind = arguments.dropFirst(2).first ?? "text"
+let content = arguments.dropFirst(2).first.flatMap { LoadedLeader.Content(rawValue: $0) } ?? .text
 
-let scratch = try TemporaryDirectory("bench-backup")
-let root = scratch.path
+let leader = try LoadedLeader(megabytes: megabytes, of: content)
+let root = leader.root
+let port = leader.port
 let holdfast = BuiltBinary.path
-let port = Int.random(in: 30_000..<40_000)
-try """
-cluster: bench
-data: \(root)/data
-leader: unix:\(root)/socket
-server: {listen: "127.0.0.1:\(port)", socket: \(root)/socket, cache: 256MiB}
-repository: {path: \(root)/repository}
-state: \(root)/state
-""".write(toFile: root + "/holdfast.yaml", atomically: true, encoding: .utf8)
-setenv("HOLDFAST_CONFIG", root + "/holdfast.yaml", 1)
-
-try shell("\(holdfast) init --data \(root)/data")
-let server = try RunningProcess(holdfast, ["serve"])
-try waitUntil("the leader answers", while: server) { try BuiltBinary.run(["status"]).status == 0 }
-let agent = try RunningProcess(holdfast, ["agent"])
-
-// About 750 bytes a record: the index's stanzas, or as many random bytes in hex pairs that `load` unescapes.
-let generator = """
-    import os, subprocess, sys
-    limit = \(megabytes) * 1000000
-    stanzas = subprocess.run(['apt-cache', 'dumpavail'], capture_output=True).stdout.split(b'\\n\\n')
-    out, made, copy = sys.stdout.buffer, 0, 0
-    while made < limit:
-        for n, s in enumerate(stanzas):
-            if '\(kind)' == 'random':
-                s = os.urandom(750)
-                v = b''.join(b'\\\\x%02X' % c for c in s)
-            else:
-                v = s.replace(b'\\\\', b'\\\\\\\\').replace(b'\\t', b'\\\\t').replace(b'\\n', b'\\\\n')
-            out.write(b'%03d:%06d\\t' % (copy, n) + v + b'\\n')
-            made += len(s) + 24
-            if made >= limit: break
-        copy += 1
-    """
-try generator.write(toFile: root + "/generate.py", atomically: true, encoding: .utf8)
-let loadTime = try seconds { try shell("python3 \(root)/generate.py | \(holdfast) load") }
-try shell("\(holdfast) checkpoint && sync")
-let bytes = try shell("du -sm --apparent-size \(root)/data/pages | cut -f1").trimmingCharacters(
-    in: .whitespacesAndNewlines)
-print("loaded \(bytes) MB of pages (\(kind)) in \(String(format: "%.1f", loadTime)) s")
 
 var peaks: [String: [Double]] = [:]
 @MainActor func run(_ name: String, _ arguments: [String]) throws -> Double {
@@ -98,6 +59,18 @@ for _ in 0..<rounds {
         })
 }
 restore.print()
+
+var back = Comparison("restore", unit: "s", better: .lower, peer: "cp, sync")
+for _ in 0..<rounds {
+    try shell("rm -rf \(root)/restored \(root)/unpacked && sync && sleep 2")
+    back.ours.append(
+        try run("restore", ["restore", "--data", root + "/restored", "--target-immediate", "--no-archive"]))
+    try shell("sleep 1")
+    back.theirs.append(
+        try seconds { try shell("cp -r \(root)/data/pages \(root)/unpacked && sync -f \(root)/unpacked") })
+}
+back.print()
+try shell("rm -rf \(root)/restored \(root)/unpacked")
 for (name, values) in peaks.sorted(by: { $0.key < $1.key }) {
     print(String(format: "peak memory of holdfast %@: %.0f MiB", name, values.max() ?? 0))
 }
@@ -115,7 +88,10 @@ func rate(during body: () throws -> Void) throws -> Double {
 var loss = Comparison("durable SETs, 8 clients, beside a backup", unit: "/s", better: .higher, peer: "without")
 let writers = try RunningProcess(
     "/usr/bin/redis-benchmark",
-    ["-p", "\(port)", "--dbnum", "1", "-t", "set", "-n", "1000000000", "-r", "100000", "-d", "100", "-c", "8", "-q"])
+    [
+        "-p", "\(port)", "--dbnum", "1", "-t", "set", "-n", "1000000000", "-r", "100000", "-d", "100", "-c", "8",
+        "-q",
+    ])
 try shell("sleep 3")
 try loss.run(rounds: rounds) {
     try rate { try shell("\(holdfast) backup") }
@@ -124,5 +100,4 @@ try loss.run(rounds: rounds) {
 }
 loss.print()
 writers.kill()
-agent.stop()
-server.stop()
+leader.stop()

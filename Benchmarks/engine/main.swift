@@ -1,7 +1,7 @@
 // The embedded engine against LMDB through its C API, and against the bare disk, in turn in one run.
 // LMDB needs liblmdb-dev and the package trait:
 //
-//     swift run -c release --traits LMDB bench-engine [records] [rounds]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked --traits LMDB bench-engine [records] [rounds]
 
 import BenchmarkSupport
 import Foundation

@@ -2,7 +2,7 @@
 // both as their logs say, from the first record to "redo done": fetched, decompressed and applied, before the pages
 // are written. Needs PostgreSQL 15 and a user that it may run as.
 //
-//     swift run -c release bench-replay [megabytes of our WAL] [seconds of pgbench] [rounds]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked bench-replay [megabytes of our WAL] [seconds of pgbench] [rounds]
 
 import BenchmarkSupport
 import Foundation

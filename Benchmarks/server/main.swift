@@ -1,7 +1,7 @@
 // The wire against redis-server with `appendfsync always`: redis-benchmark drives both in turn, 100-byte
 // values, 50 clients, pipelines of 1 and 16, over loopback TCP. Needs redis-server and redis-benchmark.
 //
-//     swift run -c release bench-server [rounds] [requests]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked bench-server [rounds] [requests]
 
 import BenchmarkSupport
 import Foundation
