@@ -43,6 +43,12 @@ public struct DiskError: DiagnosableError, Equatable {
     /// Full, or over quota: the one error that heals by itself.
     public var isNoSpace: Bool { code == .noSpace || code == .quotaExceeded }
 
+    /// The directory that a command was to make, at its own place, could not be made.
+    package static func cannotCreate(_ path: String, errno code: Int32) -> DiskError {
+        DiskError(operation: Self.creation, path: path, errno: code)
+    }
+    private static let creation = "create directory"
+
     public var diagnosis: Diagnosis {
         let reason = detail ?? String(cString: strerror(code.rawValue))
         let (next, status): (String?, ExitStatus) =
@@ -50,6 +56,9 @@ public struct DiskError: DiagnosableError, Equatable {
             case .noSpace, .quotaExceeded: ("make room on this file system", .inputOutput)
             case .permission, .notPermitted: ("run as the user who owns it, or correct its mode", .permission)
             case .wouldBlock: ("stop the process that uses it, or wait for it", .tryAgain)
+            case .noEntry where operation == Self.creation:
+                ("make the directory above it first, or correct the path", .cannotCreate)
+            case .notDirectory where operation == Self.creation: ("correct the path", .cannotCreate)
             case .noEntry, .notDirectory: ("check the path", .dataError)
             case .exists, .notEmpty: ("choose another place, or remove what is there", .cannotCreate)
             case .link: ("a symbolic link is never followed here: replace it by what it points to", .dataError)

@@ -47,7 +47,7 @@ package struct RestorePlan: Sendable {
         try reach.requireReachable(from: backup, coverage)
         self.backup = backup
         self.history = history
-        archiveEnd = try coverage.end(from: backup.startLSN)
+        archiveEnd = try coverage.end(from: backup.startLSN).lsn
     }
 
     private static func lies(_ backup: BackupRecord, on history: TimelineHistory) -> Bool {

@@ -19,7 +19,7 @@ struct TargetDirectory {
     /// anything but an interrupted restore of the same cluster.
     static func claim(_ path: String, for system: SystemIdentifier) throws -> TargetDirectory {
         if mkdir(path, 0o700) != 0, errno != EEXIST {
-            throw DiskError(operation: "create directory", path: path, errno: errno)
+            throw DiskError.cannotCreate(path, errno: errno)
         }
         let disk = try RealDisk(root: path)
         try disk.lock()

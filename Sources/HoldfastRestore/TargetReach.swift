@@ -31,7 +31,7 @@ struct TargetReach {
         var newest: TransactionID?
         var found: SegmentSummary.Commits?
         var foundEnd = LSN.max
-        try coverage.summaries { summary in
+        let damage = try coverage.summaries { summary in
             guard let commits = summary.commits else { return true }
             newest = newest ?? commits.lastTransaction
             if commits.firstTransaction <= id {
@@ -44,11 +44,12 @@ struct TargetReach {
             return true
         }
         guard let newest, id <= newest else {
-            try Self.requireNoGap(coverage, target)
+            try Self.requireWhole(coverage, damage, target)
             throw RestoreError.unknownTarget(
                 target, why: newest.map { "its last transaction is \($0)" } ?? "it holds no transaction")
         }
         guard let found else {
+            if let damage { throw damage }
             throw RestoreError.unknownTarget(target, why: "it was committed before the first backup")
         }
         // No commit of this segment ends before the first one.
@@ -59,12 +60,12 @@ struct TargetReach {
 
     private mutating func find(_ name: String, _ coverage: WALCoverage) throws {
         var found: [SegmentSummary.RestorePoint] = []
-        try coverage.summaries { summary in
+        let damage = try coverage.summaries { summary in
             found += summary.restorePoints.filter { $0.name == name }.reversed()
             return true
         }
         guard let newest = found.first else {
-            try Self.requireNoGap(coverage, target)
+            try Self.requireWhole(coverage, damage, target)
             throw RestoreError.unknownTarget(target, why: "no restore point of this name was archived")
         }
         // Replay would stop at the first one it meets; which is meant only a person knows.
@@ -79,8 +80,11 @@ struct TargetReach {
         position = newest.lsn
     }
 
-    /// What was not found may lie behind a segment that is missing: then that is what must be told.
-    private static func requireNoGap(_ coverage: WALCoverage, _ target: RecoveryTarget) throws {
+    /// What was not found may lie in a segment that is missing or unreadable: then that is what must be told.
+    private static func requireWhole(
+        _ coverage: WALCoverage, _ damage: RepositoryError?, _ target: RecoveryTarget
+    ) throws {
+        if let damage { throw damage }
         if let gap = coverage.gap(from: coverage.start) {
             throw RestoreError.missingSegment(gap, neededFor: target.description)
         }
@@ -88,7 +92,10 @@ struct TargetReach {
 
     /// Whether replay from this backup can stop at the target.
     func allows(_ backup: BackupRecord) -> Bool {
-        if case .time(let limit) = target { return backup.finishedAt.microseconds <= limit }
+        if case .time(let limit) = target {
+            let finished = backup.finishedAt.microseconds
+            return isInclusive ? finished <= limit : finished < limit
+        }
         return backup.stopLSN <= latestStop
     }
 
@@ -107,19 +114,23 @@ struct TargetReach {
     func requireReachable(from backup: BackupRecord, _ coverage: WALCoverage) throws {
         if let position, position > backup.stopLSN {
             let end = try coverage.end(from: backup.startLSN)
-            if position <= end { return }
+            if position <= end.lsn { return }
             if let gap = coverage.gap(from: backup.startLSN) {
                 throw RestoreError.missingSegment(gap, neededFor: target.description)
             }
-            throw RestoreError.pastArchive(target, end: end, timeline: coverage.history.timeline)
+            if let damage = end.damage { throw damage }
+            throw RestoreError.pastArchive(target, end: end.lsn, timeline: coverage.history.timeline)
         }
-        if target == .latest, let gap = coverage.gap(from: backup.startLSN) {
-            // The end of the archive is what was asked for, and a gap is not one.
-            throw RestoreError.missingSegment(gap, neededFor: "the latest target")
+        if target == .latest {
+            // The end of the archive is what was asked for, and neither a gap nor damage is one.
+            if let gap = coverage.gap(from: backup.startLSN) {
+                throw RestoreError.missingSegment(gap, neededFor: "the latest target")
+            }
+            if let damage = try coverage.end(from: backup.startLSN).damage { throw damage }
         }
         guard case .time(let limit) = target else { return }
         var last: Timestamp?
-        try coverage.summaries(of: coverage.contiguous(from: backup.startLSN)) { summary in
+        let damage = try coverage.summaries(of: coverage.contiguous(from: backup.startLSN)) { summary in
             last = [last, summary.commits?.lastTime, summary.restorePoints.last?.time].compactMap { $0 }.max()
             // Times do not fall along the log: the newest segment that has one has the newest.
             return last == nil
@@ -129,6 +140,7 @@ struct TargetReach {
         if let gap = coverage.gap(from: backup.startLSN) {
             throw RestoreError.missingSegment(gap, neededFor: target.description)
         }
+        if let damage { throw damage }
         throw RestoreError.unknownTarget(
             target,
             why: last.map {

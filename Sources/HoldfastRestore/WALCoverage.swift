@@ -39,15 +39,17 @@ struct WALCoverage {
         return names
     }
 
-    /// The end of the last record that can be reached from `lsn` without a gap; `lsn` if there is none.
-    func end(from lsn: LSN) throws -> LSN {
-        for name in contiguous(from: lsn).reversed() {
+    /// The end of the last record that can be reached from `lsn` without a gap; `lsn` if there is none. `damage`: the
+    /// archive goes on behind it, with a segment whose summary cannot be read.
+    func end(from lsn: LSN) throws -> (lsn: LSN, damage: RepositoryError?) {
+        var end = lsn
+        let damage = try summaries(of: contiguous(from: lsn)) { summary in
             // A switch or a witness is a record too: most last segments say where they end.
-            if let records = try archive.summary(name)?.records {
-                return max(lsn, min(records.end, history.end(of: name.timeline) ?? .max))
-            }
+            guard let records = summary.records else { return true }
+            end = max(lsn, min(records.end, history.end(of: summary.segment.timeline) ?? .max))
+            return false
         }
-        return lsn
+        return (end, damage)
     }
 
     /// The segment with this number as this history has it: a timeline's first segment holds its parent's bytes below
@@ -93,11 +95,24 @@ struct WALCoverage {
         return isLater ? SegmentName(timeline: history.timeline(at: number.start), segment: number) : nil
     }
 
-    /// The summaries of all segments that are there, or of `names`, newest first.
-    func summaries(of names: [SegmentName]? = nil, _ body: (SegmentSummary) throws -> Bool) throws {
+    /// The summaries of all segments that are there, or of `names`, newest first, as long as `body` says `true`.
+    ///
+    /// One that is damaged or gone is passed over: who needs it must say so, and nobody else be refused for it.
+    /// - Returns: what was wrong with the first that was passed over.
+    @discardableResult
+    func summaries(of names: [SegmentName]? = nil, _ body: (SegmentSummary) throws -> Bool) throws -> RepositoryError? {
+        var damage: RepositoryError?
         for name in (names ?? segments).reversed() {
-            guard let summary = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
-            guard try body(summary) else { return }
+            let summary: SegmentSummary
+            do {
+                guard let found = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
+                summary = found
+            } catch let error as RepositoryError {
+                damage = damage ?? error
+                continue
+            }
+            guard try body(summary) else { break }
         }
+        return damage
     }
 }

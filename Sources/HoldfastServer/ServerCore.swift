@@ -74,8 +74,14 @@ final class ServerCore: @unchecked Sendable {
 
     // MARK: Connections
 
-    /// false: there are as many as may be.
-    var mayAccept: Bool { connections.count < configuration.maximumConnections && !isDraining }
+    /// false: there are as many as may be. Some more places are kept for the server's own user, so that clients that hold
+    /// every connection keep nobody from looking what is wrong, nor the agent from its work.
+    func mayAccept(_ role: ConnectionRole) -> Bool {
+        let places = configuration.maximumConnections + (role == .administrator ? Self.administratorPlaces : 0)
+        return connections.count < places && !isDraining
+    }
+
+    static var administratorPlaces: Int { 16 }
 
     func nextConnectionID() -> Int {
         statistics.connections += 1

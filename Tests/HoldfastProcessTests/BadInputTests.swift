@@ -58,6 +58,10 @@ struct BadInputTests {
         }
         try refused(cluster, ["init", "--data", cluster.root + "/foreign"], status: 73, saying: ["foreign", "empty"])
         try refused(cluster, ["init", "--data", cluster.data], status: 73, saying: [cluster.data])
+        let parentless = cluster.root + "/no/where"
+        for command in ["init", "restore"] {
+            try refused(cluster, [command, "--data", parentless], status: 73, saying: [parentless, "above it"])
+        }
         try cluster.startLeader()
         let second = try cluster.run([
             "serve", "--data", cluster.data, "--socket", cluster.root + "/other.sock", "--listen", "127.0.0.1:0",

@@ -55,6 +55,22 @@ struct WALArchiveTests {
         }
     }
 
+    @Test("D1: a segment pushed while the repository's file system goes is not taken for stored")
+    func unmountedMeanwhile() throws {
+        let faulty = FaultyStore(store)
+        let archive = try Self.archive(faulty)
+        let name = Self.name(1)
+        // What is written from here on goes to the directory beneath.
+        let store = store
+        let record = archive.repository.layout.clusterRecord
+        let bytes = try #require(try store.read(record, limit: 1 << 20))
+        faulty.before("put") { try? store.delete(record) }
+        let error = #expect(throws: StoreError.self) { try Self.push(archive, name, Self.bytes(1)) }
+        #expect(error?.reason == .away)
+        _ = try store.create(record, bytes)
+        #expect(try Self.push(archive, name, Self.bytes(1)) == .alreadyThere)
+    }
+
     @Test("D2: the same segment twice, under any codec: fine; other content: refused by name, and the first stays")
     func twice() throws {
         let name = Self.name(1)

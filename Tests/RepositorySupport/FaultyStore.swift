@@ -19,6 +19,7 @@ package final class FaultyStore: ObjectStore {
         var faultAt: Int?
         var fault = Fault.failOnce
         var crashed = false
+        var before: (name: String, body: @Sendable () -> Void)?
     }
 
     private let store: any ObjectStore
@@ -36,10 +37,21 @@ package final class FaultyStore: ObjectStore {
 
     package func heal() { state.withLock { $0 = State() } }
 
+    /// Runs `body` once, before the next operation called `name`.
+    package func before(_ name: String, _ body: @escaping @Sendable () -> Void) {
+        state.withLock { $0.before = (name, body) }
+    }
+
     package var place: String { store.place }
 
     fileprivate func operate<R>(_ name: String, _ body: () throws(StoreError) -> R) throws(StoreError) -> R {
         let planted = StoreError(name, store.place, .injected("a planted fault"))
+        let hook = state.withLock { state in
+            guard state.before?.name == name else { return nil as (@Sendable () -> Void)? }
+            defer { state.before = nil }
+            return state.before?.body
+        }
+        hook?()
         let fault: Fault? = state.withLock { state in
             if state.crashed { return .crashBefore }
             defer { state.operations += 1 }

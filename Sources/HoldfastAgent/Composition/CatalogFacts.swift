@@ -26,8 +26,29 @@ package final class CatalogFacts: Sendable {
         let isNew = !DataDirectory.exists(path)
         outbox = try Outbox(directory: AgentState.directory(configuration, "outbox"))
         // The repository may be older than the catalog: it is read whole once.
-        if isNew { try outbox.requestReconcile(cluster: cluster) }
+        if isNew {
+            do {
+                try outbox.requestReconcile(cluster: cluster)
+            } catch {
+                // It must be new the next time too.
+                _ = rmdir(path)
+                throw error
+            }
+        }
         source = RepositoryCatalogSource(store: PosixStore(root: try configuration.requiredRepository().path))
+    }
+
+    /// As `init`; an outbox that cannot be used is logged and not an error: what is to be told is in the repository, and
+    /// `holdfast catalog rebuild` reads it there.
+    package static func ifUsable(_ configuration: Configuration, log: Logger) -> CatalogFacts? {
+        do {
+            return try CatalogFacts(configuration, log: log)
+        } catch {
+            log.error(
+                "the catalog's outbox cannot be used: nothing is told to the catalog",
+                metadata: ["error": "\(error)", "remedy": "mend the state directory, then holdfast catalog rebuild"])
+            return nil
+        }
     }
 
     /// As `init`, and a catalog that is missing is an error that says how to configure one.

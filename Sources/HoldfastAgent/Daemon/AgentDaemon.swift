@@ -50,7 +50,7 @@ package struct AgentDaemon: Sendable {
         _ = try configuration.requiredRepository()
         var log = log
         log[metadataKey: "cluster"] = "\(cluster)"
-        let facts = try CatalogFacts(configuration, log: log)
+        let facts = CatalogFacts.ifUsable(configuration, log: log)
         var services: [any Service] = [LeaderLease(configuration: configuration, facts: facts, log: log)]
         if configuration.data != nil {
             services.append(ArchiveService(configuration: configuration, facts: facts, log: log))

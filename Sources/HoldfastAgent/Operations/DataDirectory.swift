@@ -26,7 +26,7 @@ package enum DataDirectory {
         let path = WorkingDirectory.absolute(path)
         let isMade = mkdir(path, 0o700) == 0
         if !isMade && errno != EEXIST {
-            throw DiskError(operation: "create directory", path: path, errno: errno)
+            throw DiskError.cannotCreate(path, errno: errno)
         }
         let disk = try RealDisk(root: path)
         let system = try Engine.initialize(disk, options: InitializeOptions())

@@ -52,7 +52,8 @@ package struct RecoveryWindow: Sendable, Equatable {
             number = number.next
         }
         for name in names.reversed() {
-            guard let summary = try archive.summary(name) else { continue }
+            // The window ends before a segment whose summary is gone or damaged: it cannot be restored through.
+            guard let summary = try Self.readable(name, archive) else { continue }
             if let end = summary.records?.end, end > latestLSN {
                 latestLSN = Swift.min(end, history.end(of: name.timeline) ?? .max)
             }
@@ -61,6 +62,10 @@ package struct RecoveryWindow: Sendable, Equatable {
                 break
             }
         }
+    }
+
+    private static func readable(_ name: SegmentName, _ archive: WALArchive) throws -> SegmentSummary? {
+        do { return try archive.summary(name) } catch is RepositoryError { return nil }
     }
 
     /// The newest branch that has any of the backups in its past: what a restore follows without being told.

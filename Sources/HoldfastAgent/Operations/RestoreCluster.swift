@@ -66,7 +66,7 @@ package struct RestoreCluster: Sendable {
     /// When it returns the directory is whole and durable, and `serve` may start on it.
     package func run() throws -> Report {
         let repository = try ClusterAccess(configuration).repository()
-        let facts = try CatalogFacts(configuration, log: log)
+        let facts = CatalogFacts.ifUsable(configuration, log: log)
         var report = RestoreReport(backup: request.backup, target: "\(request.target)", outcome: .started)
         report.host = Self.hostName
         report.dataDirectory = request.data

@@ -45,7 +45,7 @@ package struct TakeBackup: Sendable {
         }
         var request = BackupJob.Request(leader: leader, label: label, archive: archive)
         request.isFast = isFast
-        let facts = try CatalogFacts(configuration, log: log)
+        let facts = CatalogFacts.ifUsable(configuration, log: log)
         let announcement = Shared<Outbox.Announcement?>(nil)
         defer {
             // Also after a failure: delivery then finds what is there.

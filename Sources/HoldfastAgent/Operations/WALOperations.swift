@@ -19,7 +19,7 @@ package enum WALOperations {
             segments = try Archiver(disk, connect: { archive }).readySegments()
         }
         let pusher = SegmentPusher(disk: disk, archive: archive)
-        let facts = try CatalogFacts(configuration, log: log)
+        let facts = CatalogFacts.ifUsable(configuration, log: log)
         var text = ""
         var results: [JSONValue] = []
         for name in segments {

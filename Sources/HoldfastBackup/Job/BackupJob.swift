@@ -2,6 +2,7 @@ import Glibc
 import HoldfastArchive
 import HoldfastCore
 import HoldfastRepository
+import HoldfastWAL
 import HoldfastWire
 
 /// Takes a full online base backup: announce, start, copy, stop, wait for the WAL, commit.
@@ -147,7 +148,7 @@ package struct BackupJob: Sendable {
         let range = BackupRecord.WALRange(
             first: SegmentName(timeline: start.timeline, segment: SegmentNumber(containing: start.startLSN)),
             last: stop.lastSegment)
-        try waitForArchive(range, taking)
+        try waitForArchive(range, start.token, to: stop.stopLSN, taking)
 
         let record = BackupRecord(
             holdfastVersion: HoldfastVersion.text, id: taking.id, parent: nil, label: request.label,
@@ -192,14 +193,27 @@ package struct BackupJob: Sendable {
         }
     }
 
-    /// Waits until every segment of the range is in the archive. The leader has switched the last one out.
-    private func waitForArchive(_ range: BackupRecord.WALRange, _ taking: BackupTaking) throws {
+    /// Waits until every segment of the range is in the archive, each of the timeline that was backed up and the last one
+    /// up to the stop. The leader has switched that one out.
+    private func waitForArchive(
+        _ range: BackupRecord.WALRange, _ token: TimelineToken, to stop: LSN, _ taking: BackupTaking
+    ) throws {
+        let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         var next = range.first
         var waited = 0.0
         var hasReported = false
         while true {
-            if try isArchived(next) {
-                if next.segment == range.last.segment { return }
+            if let summary = try archived(next, in: archive) {
+                // A name alone proves nothing: after a promotion without the repository another node's segments may bear it.
+                guard summary.token == token else {
+                    throw BackupError.otherTimeline(next, expected: token, found: summary.token)
+                }
+                if next.segment == range.last.segment {
+                    guard let end = summary.records?.end, end >= stop else {
+                        throw BackupError.endMissing(next, stop: stop)
+                    }
+                    return
+                }
                 next = SegmentName(timeline: next.timeline, segment: next.segment.next)
                 waited = 0
                 continue
@@ -229,12 +243,9 @@ extension BackupJob {
             && Int64(truncatingIfNeeded: status.st_ino) == identity.inode
     }
 
-    /// Both objects of a segment are there: the segment is the later one.
-    private func isArchived(_ name: SegmentName) throws -> Bool {
-        guard try repository.store.describe(repository.layout.summary(name)) != nil else { return false }
-        return try Codec.allCases.contains {
-            try repository.store.describe(repository.layout.segment(name, $0)) != nil
-        }
+    /// The summary of a segment when both are there; the segment is the later one.
+    private func archived(_ name: SegmentName, in archive: WALArchive) throws -> SegmentSummary? {
+        try archive.holds(name) ? archive.summary(name) : nil
     }
 }
 
@@ -244,6 +255,10 @@ package enum BackupError: DiagnosableError {
     case notLeader(String, String)
     case notArchiving(String)
     case notArchived(SegmentName, seconds: Int)
+    /// The archive holds a segment of another node's timeline under a name that the backup needs.
+    case otherTimeline(SegmentName, expected: TimelineToken, found: TimelineToken)
+    /// The archived last segment does not reach the backup's stop LSN.
+    case endMissing(SegmentName, stop: LSN)
 
     package var diagnosis: Diagnosis {
         switch self {
@@ -266,6 +281,17 @@ package enum BackupError: DiagnosableError {
                 "the backup's WAL does not arrive in the archive", at: segment.description,
                 why: "nothing arrived for \(seconds) s", next: "check that holdfast agent runs; see holdfast status",
                 status: .unavailable)
+        case .otherTimeline(let segment, let expected, let found):
+            Diagnosis(
+                "the archive holds another node's WAL", at: segment.description,
+                why: "its timeline's token is \(found), the leader's \(expected): two nodes were promoted apart",
+                next: "stop the one whose data is not wanted; restore or promote the other onto a timeline of its own",
+                status: .dataError)
+        case .endMissing(let segment, let stop):
+            Diagnosis(
+                "the archived WAL does not reach the backup's end", at: segment.description,
+                why: "it ends before \(stop)", next: "take the backup again; if it recurs, run holdfast check",
+                status: .dataError)
         }
     }
 }

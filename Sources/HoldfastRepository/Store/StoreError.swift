@@ -46,6 +46,9 @@ package struct StoreError: DiagnosableError, Equatable {
         self.init(operation, place, reason)
     }
 
+    /// Not of one object: whatever is asked next fails too.
+    package var isOfWholeStore: Bool { reason == .away }
+
     package var diagnosis: Diagnosis {
         let (why, next, status): (String, String?, ExitStatus) =
             switch reason {

@@ -19,6 +19,15 @@ extension WALArchive {
     ) throws -> PushResult {
         try requireOwn(name, plaintext.count, summary)
         try repository.requirePresent()
+        let result = try store(name, plaintext, summary)
+        // A file system unmounted since would have let it all be written to the directory beneath.
+        try repository.requirePresent()
+        return result
+    }
+
+    private func store(
+        _ name: SegmentName, _ plaintext: UnsafeRawBufferPointer, _ summary: SegmentSummary
+    ) throws -> PushResult {
         if let token = try token(of: name.timeline), token != summary.token {
             throw RepositoryError.segmentConflict(
                 name,

@@ -73,7 +73,7 @@ struct Listeners {
     private static func accept(
         _ channel: any Channel, _ core: ServerCore, role: ConnectionRole, peer: String
     ) -> EventLoopFuture<Void> {
-        guard core.mayAccept else {
+        guard core.mayAccept(role) else {
             core.statistics.refusedConnections += 1
             return channel.eventLoop.makeCompletedFuture {
                 try channel.pipeline.syncOperations.addHandler(Refusal())
