@@ -39,7 +39,9 @@ struct ArchiveDamageTests {
             _ = try RestoreJob(node.repository, request).plan()
         }
         for target in [RecoveryTarget.lsn(early), .name("early"), .immediate] { try plan(target) }
-        for target in [RecoveryTarget.latest, .lsn(late), .name("absent"), .time(microseconds: .max), .transaction(.init(1000))] {
+        for target in [
+            RecoveryTarget.latest, .lsn(late), .name("absent"), .time(microseconds: .max), .transaction(.init(1000)),
+        ] {
             let error = #expect(throws: RepositoryError.self) { try plan(target) }
             #expect("\(String(describing: error))".contains("\(damaged)"), "\(target): \(String(describing: error))")
         }
@@ -53,11 +55,11 @@ struct ArchiveDamageTests {
         try put(node, "1")
         try node.archiveEverything()
         // A node promoted apart has archived what it made of the same place in the log.
-        let next = SegmentName(timeline: .first, segment: SegmentNumber(containing: node.engine.publishedLSN))
-        let own = try #require(
-            try node.archive.summary(SegmentName(timeline: .first, segment: .init(next.segment.rawValue - 1))))
+        let last = SegmentName(timeline: .first, segment: SegmentNumber(containing: node.engine.publishedLSN))
+        let own = try #require(try node.archive.summary(last))
         let bytes = [UInt8](repeating: 7, count: SegmentNumber.bytes)
-        for segment in [next, SegmentName(timeline: .first, segment: next.segment.next)] {
+        for number in [last.segment.next, last.segment.next.next] {
+            let segment = SegmentName(timeline: .first, segment: number)
             var foreign = own
             foreign.segment = segment
             foreign.token = .random()

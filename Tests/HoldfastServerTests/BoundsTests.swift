@@ -165,6 +165,68 @@ extension ServerTests {
             }
         }
 
+        /// What makes a pipeline run elsewhere than on the event loop.
+        enum Heavy: CaseIterable { case manyKeys, manyBytes }
+
+        @Test(
+            "S9: a pipeline that runs on another thread stops when its replies have grown, and goes on in order",
+            arguments: Heavy.allCases)
+        func pipelineOutput(_ heavy: Heavy) async throws {
+            let first =
+                switch heavy {
+                case .manyKeys: "EXISTS" + String(repeating: " absent", count: 300)
+                case .manyBytes:
+                    "*3\r\n$3\r\nSET\r\n$5\r\nother\r\n$100000\r\n" + String(repeating: "x", count: 100_000)
+                }
+            try await ServedEngine.with { served in
+                for number in 0..<10 {
+                    try served.anonymous()("SET", "big\(number)", String(repeating: "\(number)", count: 1_000_000))
+                }
+                let pipeline = first + "\r\n" + (0..<100).map { "GET big\($0 % 10)\r\nAPPEND log \($0),\r\n" }.joined()
+                let session = CommandSession(watches: WatchToken())
+                let run = CommandRun(
+                    requests: Array((0..<100).map { "GET big\($0 % 10)\r\n" }.joined().utf8), role: .anonymous,
+                    session: session, version: .resp2, limits: WireLimits(), completed: { _ in })
+                let services = CommandServices(cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: 256 << 20)
+                try served.engine.read { run.run(reading: $0, services, refusal: nil) }
+                #expect(run.out.count < CommandRun.outputBytes + 1_001_000)
+                #expect(run.rest.count == (100 - 17) * "GET big0\r\n".utf8.count)
+                let replies = try await onThread {
+                    let client = try RawClient(served.addresses.unix!)
+                    let sender = Thread {
+                        client.send(pipeline)
+                        client.endInput()
+                    }
+                    sender.start()
+                    return client.rest()
+                }
+                let got = replies.split(separator: "\r\n").filter { $0.utf8.count == 1_000_000 }.map { $0.first! }
+                #expect(String(got) == String(repeating: "0123456789", count: 10))
+                #expect(
+                    try served.anonymous()("GET", "log").text == (0..<100).map { "\($0)," }.joined())
+            }
+        }
+
+        @Test("S9: a transaction's replies are bounded; what cannot be told is not done")
+        func transactionOutput() async throws {
+            try await ServedEngine.with(configure: { $0.replyBytes = 1 << 20 }) { served in
+                let client = try served.anonymous()
+                try client("SET", "big", String(repeating: "v", count: 400_000))
+                try client("MULTI")
+                for _ in 0..<3 { try client("GET", "big") }
+                try client("SET", "after", "1")
+                let replies = try #require(try client("EXEC").elements)
+                #expect(replies.count == 4)
+                #expect(replies[0].text?.count == 400_000)
+                guard case .error(let why) = replies[3] else {
+                    Issue.record("the write was done: \(replies[3])")
+                    return
+                }
+                #expect(why.contains("longer than"), "\(why)")
+                #expect(try client("GET", "after") == .null)
+            }
+        }
+
         @Test("connections beyond the bound are told and closed; a place that is given up is free again")
         func connections() async throws {
             try await ServedEngine.with(configure: { $0.maximumConnections = 3 }) { served in

@@ -16,6 +16,14 @@ final class CommandRun: @unchecked Sendable {
     /// Called on the event loop when it is done.
     let completed: (CommandRun) -> Void
     private let parser: RequestParser
+    /// Bytes of the requests that have been run.
+    private var taken = 0
+
+    /// Output beyond which no further request is run: one client's pipeline must not fill the memory.
+    static var outputBytes: Int { 16 << 20 }
+
+    /// The requests that were left for another run, since their replies would have been too much at once.
+    var rest: ArraySlice<UInt8> { requests[taken...] }
 
     init(
         requests: [UInt8], execCount: Int? = nil, role: ConnectionRole, session: CommandSession, version: WireVersion,
@@ -30,16 +38,21 @@ final class CommandRun: @unchecked Sendable {
         parser = RequestParser(limits: limits)
     }
 
-    /// Calls `body` with each request in turn. They were whole when they were copied.
+    /// Calls `body` with each request in turn, as long as there is room for output; of a transaction with all. They were
+    /// whole when they were copied.
     func forEachRequest(_ body: (RequestArguments) throws -> Void) rethrows {
         parser.reset()
+        var next = 0
+        defer { taken = next }
         try requests.withUnsafeBytes { all in
-            var rest = all
-            while !rest.isEmpty {
-                guard case .request(let bytes) = parser.next(in: rest) else { return }
+            while next < all.count, execCount != nil || out.count <= Self.outputBytes {
+                let rest = UnsafeRawBufferPointer(rebasing: all[next...])
+                guard case .request(let bytes) = parser.next(in: rest) else {
+                    preconditionFailure("a run holds whole requests")
+                }
                 let arguments = parser.arguments(in: rest)
                 if arguments.count > 0 { try body(arguments) }
-                rest = UnsafeRawBufferPointer(rebasing: rest[bytes...])
+                next += bytes
             }
         }
     }
@@ -69,6 +82,10 @@ final class CommandRun: @unchecked Sendable {
     ) throws {
         guard let specification = CommandTable.shared.check(arguments, role, out) else { return }
         let mark = out.count
+        guard mark <= services.replyBytes else {
+            // Only a transaction comes this far. It is one reply, and what is not told is not done.
+            return out.error(ErrorReplies.text(ReplyTooLong(limit: services.replyBytes)))
+        }
         do {
             try RecordCommands.run(specification, arguments, &session, services, in: editor, out)
         } catch let error as ReplyTooLong {
@@ -101,6 +118,7 @@ final class CommandRun: @unchecked Sendable {
             guard let specification = CommandTable.shared.check(arguments, role, out) else { return }
             let mark = out.count
             do {
+                guard mark <= services.replyBytes else { throw ReplyTooLong(limit: services.replyBytes) }
                 switch specification.kind {
                 case .read, .scan:
                     try RecordCommands.read(

@@ -112,7 +112,7 @@ extension ClientConnection {
                 case (.read, _), (.write, .writer): break
                 default:
                     parser.reset()
-                    return submit(bytes[start..<parsed], to: destination, count)
+                    return submit(Array(bytes[start..<parsed]), to: destination)
                 }
                 count += 1
                 core.statistics.commands += 1
@@ -120,14 +120,18 @@ extension ClientConnection {
             parsed += length
         }
         parser.reset()
-        submit(bytes[start..<parsed], to: destination, count)
+        submit(Array(bytes[start..<parsed]), to: destination)
     }
 
-    func submit(_ requests: Slice<UnsafeRawBufferPointer>, to destination: Destination, _ count: Int) {
+    /// Runs whole requests, which nothing else refers to any more, on another thread.
+    func submit(_ requests: [UInt8], to destination: Destination) {
         phase = .waiting
         let run = CommandRun(
-            requests: Array(requests), role: role, session: session, version: out.version,
-            limits: core.configuration.limits, completed: { [self] in runCompleted($0) })
+            requests: requests, role: role, session: session, version: out.version, limits: core.configuration.limits,
+            completed: { [self] run in
+                if !run.rest.isEmpty { rest = (Array(run.rest), destination) }
+                runCompleted(run)
+            })
         switch destination {
         case .writer: core.writer.submit(run)
         case .readers: core.read(run)
@@ -141,10 +145,24 @@ extension ClientConnection {
         resume()
     }
 
+    /// What was left of a run goes on when its output has room. false: it has none yet.
+    private func submitRest() -> Bool {
+        guard let left = rest else { return true }
+        flushOutput()
+        if let context, !context.channel.isWritable {
+            phase = .clogged
+        } else {
+            rest = nil
+            submit(left.requests, to: left.destination)
+        }
+        return false
+    }
+
     /// Goes on after something that ran elsewhere has been answered.
     func resume() {
         guard phase == .ready else { return }
         settle()
+        guard submitRest() else { return }
         process()
         flushOutput()
         if readIsHeld {
@@ -180,13 +198,9 @@ extension ClientConnection {
         }
         out.truncate(to: turnOutput)
         session.changes = 0
-        let run = input.withUnsafeReadableBytes { bytes in
-            CommandRun(
-                requests: Array(bytes[turnStart..<parsed]), role: role, session: session, version: out.version,
-                limits: core.configuration.limits, completed: { [self] in runCompleted($0) })
-        }
+        let requests = input.withUnsafeReadableBytes { Array($0[turnStart..<parsed]) }
         if !isProcessing { settle() }
-        core.writer.submit(run)
+        submit(requests, to: .writer)
     }
 
     /// Nobody knows whether what ran in the turn is durable.

@@ -52,6 +52,8 @@ final class ClientConnection: ChannelDuplexHandler {
     /// What `out` held, and where the requests began, when the connection joined the turn.
     var turnOutput = 0
     var turnStart = 0
+    /// Whole requests that were left when the output of a run had grown, and where they go once it has gone out.
+    var rest: (requests: [UInt8], destination: Destination)?
     /// The `EXEC` that runs in this turn.
     var turnRun: CommandRun?
     var readIsHeld = false
