@@ -45,7 +45,16 @@ struct ArchiveAwayTests {
         #expect((list?.first?["gaps"] as? [Any])?.isEmpty == true)
         #expect(cluster.stopAgent() == 0)
         cluster.killLeader()
+        // As on a new host, which has never used the repository.
+        try FileManager.default.removeItem(atPath: cluster.root + "/state")
         try cluster.restoreAndStart(["--target-name", "after"])
         #expect(try cluster.dump() == expected)
+        try FileManager.default.moveItem(atPath: cluster.repository, toPath: away)
+        for command in [["backup"], ["wal", "push"]] {
+            let refused = try cluster.run(command)
+            #expect(refused.status == 69, "\(refused.errors)")
+            #expect(refused.errors.contains("not there any more"), "\(refused.errors)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: cluster.repository), "an empty archive was made instead")
     }
 }

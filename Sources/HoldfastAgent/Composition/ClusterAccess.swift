@@ -36,6 +36,12 @@ package struct ClusterAccess: Sendable {
         return repository
     }
 
+    /// Remembers on this host that the repository was there, as its first use by the agent would.
+    package func note(_ repository: Repository) throws {
+        let known = try KnownRepository(configuration, repository.systemIdentifier)
+        if try !known.isNoted { try known.note() }
+    }
+
     /// The cluster's WAL, to be read and pushed to.
     package func archive(_ repository: Repository) throws -> WALArchive {
         WALArchive(repository, compression: try compression()) { timeline, bytes in

@@ -65,7 +65,8 @@ package struct RestoreCluster: Sendable {
 
     /// When it returns the directory is whole and durable, and `serve` may start on it.
     package func run() throws -> Report {
-        let repository = try ClusterAccess(configuration).repository()
+        let access = ClusterAccess(configuration)
+        let repository = try access.repository()
         let facts = CatalogFacts.ifUsable(configuration, log: log)
         var report = RestoreReport(backup: request.backup, target: "\(request.target)", outcome: .started)
         report.host = Self.hostName
@@ -74,6 +75,12 @@ package struct RestoreCluster: Sendable {
         let job = RestoreJob(repository, request)
         do {
             let result = try job.run()
+            do {
+                // A node restored on a new host must not take an empty mount point for a repository of its own.
+                try access.note(repository)
+            } catch {
+                log.warning("the repository cannot be noted in the state directory", metadata: ["error": "\(error)"])
+            }
             report.backup = result.backup.id.description
             report.outcome = .unpacked
             report.targetTimeline = String(result.timeline.rawValue)
