@@ -86,7 +86,44 @@ struct PointInTimeTests {
         }
     }
 
-    @Test("C1: restored to fifty random LSNs, times, transactions and names", arguments: 1...10)
+    /// The ways to name a moment, each of which every round goes.
+    private enum Kind: CaseIterable { case lsn, exclusiveLSN, transaction, time, name }
+
+    /// A target, and what a node restored to it must hold.
+    private struct Trial {
+        var target: RecoveryTarget
+        var isInclusive = true
+        var expected: State
+    }
+
+    /// Everything of each kind that the backup can reach.
+    private func trials(_ writer: Writer, stop: LSN, finished: Timestamp) -> [Kind: [Trial]] {
+        let moments = writer.moments
+        var trials: [Kind: [Trial]] = [:]
+        for (index, moment) in moments.enumerated() where moment.end > stop {
+            trials[.lsn, default: []].append(Trial(target: .lsn(moment.end), expected: moment.state))
+            trials[.transaction, default: []].append(
+                Trial(target: .transaction(moment.transaction), expected: moment.state))
+            // Exclusive: the commit before, wherever that is.
+            if index > 0, moments[index - 1].end >= stop {
+                trials[.exclusiveLSN, default: []].append(
+                    Trial(target: .lsn(moment.end), isInclusive: false, expected: moments[index - 1].state))
+            }
+            // The last commit of that microsecond; a later one must exist to show that it was reached.
+            let last = moments.lastIndex { $0.time <= moment.time } ?? index
+            if last + 1 < moments.count, moment.time > finished.microseconds {
+                trials[.time, default: []].append(
+                    Trial(target: .time(microseconds: moment.time), expected: moments[last].state))
+            }
+        }
+        for point in writer.names where point.lsn > stop {
+            trials[.name, default: []].append(
+                Trial(target: .name(point.name), expected: moments.last { $0.end <= point.lsn }?.state ?? [:]))
+        }
+        return trials
+    }
+
+    @Test("C1, D5: restored to fifty random LSNs, times, transactions and names", arguments: 1...10)
     func randomTargets(_ round: Int) async throws {
         let seed = SeededGenerator.announcedSeed("point in time, round \(round)") &+ UInt64(round)
         let node = try await ArchivedNode()
@@ -101,46 +138,30 @@ struct PointInTimeTests {
         repeat { try writer.step() } while !isDone.withLock { $0 }
         let record = try backup.result()
         for _ in 0..<80 { try writer.step() }
+        // Not every eighty steps name a moment.
+        while writer.names.last.map({ $0.lsn <= record.stopLSN }) ?? true { try writer.step() }
         try node.archiveEverything()
 
-        let moments = writer.moments
-        let reachable = moments.indices.filter { moments[$0].end > record.stopLSN }
-        try #require(reachable.count >= 50)
+        let trials = trials(writer, stop: record.stopLSN, finished: record.finishedAt)
+        try #require(try #require(trials[.lsn]).count >= 50)
         var random = SeededGenerator(seed: seed)
+        var restored: [Kind: Int] = [:]
         for number in 0..<50 {
-            let index = try #require(reachable.randomElement(using: &random))
-            let moment = moments[index]
-            var expected = moment.state
-            let target: RecoveryTarget
-            var isInclusive = true
-            switch number % 5 {
-            case 0: target = .lsn(moment.end)
-            case 1:
-                // Exclusive: the commit before, wherever that is.
-                guard index > 0, moments[index - 1].end >= record.stopLSN else { continue }
-                target = .lsn(moment.end)
-                isInclusive = false
-                expected = moments[index - 1].state
-            case 2: target = .transaction(moment.transaction)
-            case 3:
-                // The last commit of that microsecond; a later one must exist to show that it was reached.
-                let last = moments.lastIndex { $0.time <= moment.time } ?? index
-                guard last + 1 < moments.count, moment.time > record.finishedAt.microseconds else { continue }
-                target = .time(microseconds: moment.time)
-                expected = moments[last].state
-            default:
-                guard let point = writer.names.filter({ $0.lsn > record.stopLSN }).randomElement(using: &random) else {
-                    continue
-                }
-                target = .name(point.name)
-                expected = moments.last { $0.end <= point.lsn }?.state ?? [:]
-            }
-            let engine = try node.restored(to: target, isInclusive: isInclusive, number: number)
+            let kind = Kind.allCases[number % Kind.allCases.count]
+            let trial = try #require(trials[kind]?.randomElement(using: &random), "round \(round) reaches no \(kind)")
+            let engine = try node.restored(to: trial.target, isInclusive: trial.isInclusive, number: number)
             let found = try engine.allRecords()
-            #expect(found == expected, "round \(round), seed \(seed): \(target), inclusive \(isInclusive)")
+            #expect(
+                found == trial.expected,
+                "round \(round), seed \(seed): \(trial.target), inclusive \(trial.isInclusive)")
             try engine.close()
             try FileManager.default.removeItem(atPath: node.directory.path + "/restored-\(number)")
+            restored[kind, default: 0] += 1
         }
+        let counts = Kind.allCases.map { "\(restored[$0] ?? 0) by \($0)" }.joined(separator: ", ")
+        print("point in time, round \(round): \(restored.values.reduce(0, +)) restores, \(counts)")
+        #expect(restored.values.reduce(0, +) >= 50)
+        for kind in Kind.allCases { #expect(restored[kind] ?? 0 >= 10, "\(kind)") }
         try await node.stop()
     }
 }
