@@ -159,6 +159,16 @@ struct ArchiveRecovery<D: Disk> {
                 control.redo.lsn, "timeline \(timeline) does not descend from the backup's timeline \(control.timeline)"
             )
         }
+        // The timeline alone says little: it may have been left before the place from which on the pages are whole.
+        let places = [
+            control.demand.map { ($0.timeline, $0.stop) }, control.minimumRecoveryPoint.map { ($0.timeline, $0.lsn) },
+        ]
+        for case let (own, lsn)? in places where !history.contains(own, lsn) {
+            throw EngineError.recoveryFailed(
+                lsn,
+                "timeline \(timeline) does not descend from it: the pages are whole only from there on, on timeline \(own)"
+            )
+        }
         return history
     }
 }
