@@ -31,7 +31,18 @@ package struct RestorePlan: Sendable {
             throw RestoreError.notOnHistory(newest.id, timeline: history.timeline)
         }
         let coverage = try WALCoverage(repository, history, from: earliest.startLSN)
-        let reach = try TargetReach(request, coverage)
+        let reach: TargetReach
+        do {
+            reach = try TargetReach(request, coverage)
+        } catch RestoreError.unknownTarget(let target, let why) {
+            // It may lie before the backup that was asked for: then that is what must be told.
+            if let named, let first = onHistory.first, first.startLSN < named.startLSN,
+                let earlier = try? TargetReach(request, WALCoverage(repository, history, from: first.startLSN))
+            {
+                throw RestoreError.backupTooNew(named.id, target, consistent: earlier.consistent(named))
+            }
+            throw RestoreError.unknownTarget(target, why: why)
+        }
 
         let candidates = named.map { [$0] } ?? onHistory
         guard
