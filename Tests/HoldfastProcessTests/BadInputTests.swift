@@ -25,42 +25,20 @@ struct BadInputTests {
         return cluster
     }
 
-    /// Runs a command that must be refused, and leave everything below the cluster's root as it is.
-    private func refused(
-        _ cluster: TestCluster, _ arguments: [String], status: Int32, saying words: [String],
-        sourceLocation: SourceLocation = #_sourceLocation
-    ) throws {
-        let before = TestCluster.fingerprint(cluster.root)
-        let result = try cluster.run(arguments)
-        #expect(result.status == status, "\(arguments): \(result.errors)", sourceLocation: sourceLocation)
-        for word in words {
-            #expect(
-                result.errors.contains(word), "\(arguments) does not say \"\(word)\": \(result.errors)",
-                sourceLocation: sourceLocation)
-        }
-        #expect(result.errors.contains("hint:"), "no way out: \(result.errors)", sourceLocation: sourceLocation)
-        #expect(result.output == "", "stdout holds nothing else", sourceLocation: sourceLocation)
-        let after = TestCluster.fingerprint(cluster.root)
-        let ignored: (String) -> Bool = { $0.hasPrefix("state") || $0.contains("/locks") }
-        #expect(
-            before.filter { !ignored($0.key) } == after.filter { !ignored($0.key) },
-            "changed: \(Set(before.keys).symmetricDifference(after.keys).sorted())", sourceLocation: sourceLocation)
-    }
-
     @Test("data directories: missing, not ours, of a newer format, in use")
     func dataDirectories() throws {
         let cluster = try preparedCluster()
-        try refused(cluster, ["control", "--data", cluster.root + "/nowhere"], status: 65, saying: ["nowhere"])
+        try cluster.refused(["control", "--data", cluster.root + "/nowhere"], status: 65, saying: ["nowhere"])
         try FileManager.default.createDirectory(atPath: cluster.root + "/foreign", withIntermediateDirectories: true)
         try Data("x".utf8).write(to: URL(filePath: cluster.root + "/foreign/file"))
         for command in ["serve", "control", "check", "dump"] {
-            try refused(cluster, [command, "--data", cluster.root + "/foreign"], status: 65, saying: ["foreign"])
+            try cluster.refused([command, "--data", cluster.root + "/foreign"], status: 65, saying: ["foreign"])
         }
-        try refused(cluster, ["init", "--data", cluster.root + "/foreign"], status: 73, saying: ["foreign", "empty"])
-        try refused(cluster, ["init", "--data", cluster.data], status: 73, saying: [cluster.data])
+        try cluster.refused(["init", "--data", cluster.root + "/foreign"], status: 73, saying: ["foreign", "empty"])
+        try cluster.refused(["init", "--data", cluster.data], status: 73, saying: [cluster.data])
         let parentless = cluster.root + "/no/where"
         for command in ["init", "restore"] {
-            try refused(cluster, [command, "--data", parentless], status: 73, saying: [parentless, "above it"])
+            try cluster.refused([command, "--data", parentless], status: 73, saying: [parentless, "above it"])
         }
         try cluster.startLeader()
         let second = try cluster.run([
@@ -78,26 +56,26 @@ struct BadInputTests {
         let fresh = cluster.root + "/new"
         try FileManager.default.createDirectory(atPath: cluster.root + "/full", withIntermediateDirectories: true)
         try Data("x".utf8).write(to: URL(filePath: cluster.root + "/full/file"))
-        try refused(cluster, ["restore", "--data", cluster.root + "/full"], status: 73, saying: ["not empty", "file"])
-        try refused(cluster, ["restore", "--data", cluster.data], status: 73, saying: [cluster.data])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--backup", "20200101T000000Z-full"], status: 65,
+        try cluster.refused(["restore", "--data", cluster.root + "/full"], status: 73, saying: ["not empty", "file"])
+        try cluster.refused(["restore", "--data", cluster.data], status: 73, saying: [cluster.data])
+        try cluster.refused(
+            ["restore", "--data", fresh, "--backup", "20200101T000000Z-full"], status: 65,
             saying: ["20200101T000000Z-full"])
-        try refused(cluster, ["restore", "--data", fresh, "--backup", "../../etc"], status: 65, saying: ["../../etc"])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-time", "2020-01-01T00:00:00Z"], status: 65,
+        try cluster.refused(["restore", "--data", fresh, "--backup", "../../etc"], status: 65, saying: ["../../etc"])
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-time", "2020-01-01T00:00:00Z"], status: 65,
             saying: ["before the first backup", "2020-01-01"])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-lsn", "0/1000040"], status: 65, saying: ["0/1000040"])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-lsn", "FF/0"], status: 65, saying: ["FF/0", "end"])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-transaction", "999999"], status: 65, saying: ["999999"])
-        try refused(cluster, ["restore", "--data", fresh, "--target-name", "nobody"], status: 65, saying: ["nobody"])
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-time", "2199-01-01T00:00:00Z"], status: 65, saying: ["2199"]
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-lsn", "0/1000040"], status: 65, saying: ["0/1000040"])
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-lsn", "FF/0"], status: 65, saying: ["FF/0", "end"])
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-transaction", "999999"], status: 65, saying: ["999999"])
+        try cluster.refused(["restore", "--data", fresh, "--target-name", "nobody"], status: 65, saying: ["nobody"])
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-time", "2199-01-01T00:00:00Z"], status: 65, saying: ["2199"]
         )
-        try refused(cluster, ["restore", "--data", fresh, "--target-timeline", "9"], status: 65, saying: ["00000009"])
+        try cluster.refused(["restore", "--data", fresh, "--target-timeline", "9"], status: 65, saying: ["00000009"])
         let conflicting = try cluster.run(["restore", "--data", fresh, "--target-immediate", "--target-name", "here"])
         #expect(conflicting.status == 64, "\(conflicting.errors)")
         let noZone = try cluster.run(["restore", "--data", fresh, "--target-time", "2026-01-01T00:00:00"])
@@ -146,8 +124,8 @@ struct BadInputTests {
         // Missing in the middle.
         let middle = directory + "/" + segments[segments.count - 2]
         try FileManager.default.moveItem(atPath: middle, toPath: cluster.root + "/aside")
-        try refused(
-            cluster, ["restore", "--data", fresh, "--target-name", "here"], status: 65,
+        try cluster.refused(
+            ["restore", "--data", fresh, "--target-name", "here"], status: 65,
             saying: [String(segments[segments.count - 2].prefix(24)), "missing"])
     }
 
@@ -189,7 +167,7 @@ struct BadInputTests {
         let cluster = try preparedCluster()
         let saved = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
         try (saved + "archiv: {timeout: 1s}\n").write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
-        try refused(cluster, ["info"], status: 78, saying: ["archiv", "holdfast.yaml:9"])
+        try cluster.refused(["info"], status: 78, saying: ["archiv", "holdfast.yaml:9"])
         try saved.write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
 
         let other = try TestCluster()
@@ -197,7 +175,7 @@ struct BadInputTests {
             other.repository, with: cluster.repository)
         try mixed.write(toFile: other.configuration, atomically: true, encoding: .utf8)
         let control = try #require(try other.field("system_identifier", of: ["control"]))
-        try refused(other, ["serve"], status: 65, saying: ["system identifier", control])
+        try other.refused(["serve"], status: 65, saying: ["system identifier", control])
         try other.startLeader(["--no-archive"])
         let before = TestCluster.fingerprint(cluster.repository)
         let backup = try other.run(["backup"])

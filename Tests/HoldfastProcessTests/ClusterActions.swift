@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastCore
 import HoldfastTestSupport
+import Testing
 
 /// What the tests of whole processes do again and again.
 extension TestCluster {
@@ -60,6 +61,40 @@ extension TestCluster {
         data = directory
         try writeConfiguration()
         try startLeader(serve)
+    }
+
+    /// Runs a command that must be refused with this status, these words and a way out, and leave everything below the
+    /// cluster's root as it is; but for the agent's state, and the locks of who looks.
+    func refused(
+        _ arguments: [String], status: Int32, saying words: [String], input: Data = Data(),
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try unchanged("\(arguments)", sourceLocation: sourceLocation) {
+            let result = try run(arguments, input: input)
+            #expect(result.status == status, "\(arguments): \(result.errors)", sourceLocation: sourceLocation)
+            for word in words {
+                #expect(
+                    result.errors.contains(word), "\(arguments) does not say \"\(word)\": \(result.errors)",
+                    sourceLocation: sourceLocation)
+            }
+            #expect(result.errors.contains("hint:"), "no way out: \(result.errors)", sourceLocation: sourceLocation)
+            #expect(result.output == "", "stdout holds nothing else", sourceLocation: sourceLocation)
+        }
+    }
+
+    /// Runs `body`, which must leave every name and every byte below the cluster's root as it is, or below `path`.
+    func unchanged<R>(
+        _ what: String, below path: String? = nil, sourceLocation: SourceLocation = #_sourceLocation,
+        _ body: () throws -> R
+    ) rethrows -> R {
+        let before = Self.fingerprint(path ?? root)
+        let result = try body()
+        let after = Self.fingerprint(path ?? root)
+        let changed = Set(before.keys).union(after.keys).filter { name in
+            !name.hasPrefix("state") && !name.contains("/locks") && before[name] != after[name]
+        }
+        #expect(changed.isEmpty, "\(what) changed: \(changed.sorted())", sourceLocation: sourceLocation)
+        return result
     }
 
     /// `INFO` as a Redis client reads it.
