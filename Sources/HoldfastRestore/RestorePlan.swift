@@ -55,6 +55,9 @@ package struct RestorePlan: Sendable {
                 request.target, earliest: earliest.id, consistent: reach.consistent(earliest))
         }
         try coverage.requireContiguous(from: backup.startLSN, to: backup.stopLSN, for: "backup \(backup.id)")
+        // What makes the backup whole must be this cluster's, whatever the target: their summaries tell, for little.
+        let needed = coverage.contiguous(from: backup.startLSN).prefix { $0.segment.start < backup.stopLSN }
+        try coverage.summaries(of: Array(needed)) { _ in true }
         try reach.requireReachable(from: backup, coverage)
         self.backup = backup
         self.history = history
