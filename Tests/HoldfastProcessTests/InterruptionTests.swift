@@ -66,6 +66,27 @@ struct InterruptionTests {
         #expect(try cluster.dump() == expected)
     }
 
+    @Test("C6: a second backup while one runs ends with 75 and says who holds the cluster; the first one is whole")
+    func twoBackups() throws {
+        let cluster = try filledCluster()
+        let first = try cluster.launch(["backup", "--label", "first", "--max-rate", "2MiB"])
+        try waitUntil("pages are copied", while: first) { first.errors.contains("copying") }
+        let second = try cluster.run(["backup", "--label", "second"])
+        #expect(first.isRunning, "the first one was over before the second began: \(first.errors)")
+        #expect(second.status == 75, "\(second.errors)")
+        for word in ["held by another job", "process \(first.pid)", ProcessInfo.processInfo.hostName, "hint:"] {
+            #expect(second.errors.contains(word), "it does not say \"\(word)\": \(second.errors)")
+        }
+        #expect(second.output == "")
+        #expect(first.wait() == 0, "\(first.errors)")
+        let ids = try cluster.backupIDs()
+        #expect(try cluster.backups().map { $0["label"] as? String } == ["first"])
+        // The one that was refused has not even taken an id.
+        #expect(try FileManager.default.contentsOfDirectory(atPath: cluster.repository + "/main/backups") == ids)
+        try cluster.expect(["backup", "--label", "third"])
+        #expect(try cluster.backupIDs().count == 2)
+    }
+
     @Test("C6: the leader is killed during a backup: the backup fails, nothing is left of it, the next one works")
     func leaderKilled() throws {
         let cluster = try filledCluster()
