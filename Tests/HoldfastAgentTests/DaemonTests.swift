@@ -1,4 +1,5 @@
 import Foundation
+import HoldfastCore
 import HoldfastTestSupport
 import Testing
 
@@ -10,15 +11,39 @@ struct DaemonTests {
         return clusters?.first?["backups"] as? [[String: Any]] ?? []
     }
 
-    @Test("a schedule of every minute is run every minute of a shortened clock")
+    /// The moments, in seconds, whose runs the agent has begun, as its log tells, in order.
+    private func begunRuns(_ log: String) -> [Int] {
+        log.split(separator: "\n").filter { $0.contains("scheduled backup is due") }.compactMap { line in
+            line.split(separator: " ").first { $0.hasPrefix("due=") }
+                .flatMap { Timestamp.parse($0.dropFirst(4)) }.map { Int($0 / 1_000_000) }
+        }
+    }
+
+    @Test("a schedule of every minute is run in every minute of a shortened clock, once each")
     func schedule() throws {
         let cluster = try TestCluster(settings: "schedule: {full: \"* * * * *\", timezone: Europe/Berlin}")
         try cluster.startLeader()
         try cluster.expect(["load"], input: Data("a\t1\n".utf8))
-        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "30"])
-        try waitUntil("two scheduled backups", while: cluster.agent) { try backups(cluster).count >= 2 }
-        #expect(try backups(cluster).allSatisfy { $0["label"] as? String == "scheduled" })
+        try cluster.startAgent(environment: ["HOLDFAST_CLOCK_RATE": "25"])
+        let agent = try #require(cluster.agent)
+        // A minute is passed over only when the run before lasted longer than one: four without that are enough.
+        try waitUntil("a run in each of four minutes in a row", while: agent) {
+            let due = begunRuns(agent.errors)
+            return (3..<max(3, due.count)).contains { due[$0] == due[$0 - 3] + 180 }
+        }
         #expect(cluster.stopAgent() == 0)
+        let due = begunRuns(agent.errors)
+        print("scheduled runs: \(due.map { ($0 - due[0]) / 60 }) minutes after the first")
+        #expect(due.allSatisfy { $0 % 60 == 0 })
+        #expect(zip(due, due.dropFirst()).allSatisfy { $0 < $1 }, "a minute was run twice: \(due)")
+        // Each run made one backup, the last one unless it was stopped with the agent.
+        let stopped = agent.errors.contains("the scheduled backup was stopped with the agent") ? 1 : 0
+        #expect(!agent.errors.contains("the scheduled backup failed"), "\(agent.errors)")
+        let made = try backups(cluster)
+        #expect(made.count == due.count - stopped)
+        #expect(made.allSatisfy { $0["label"] as? String == "scheduled" })
+        let state = try String(contentsOfFile: cluster.root + "/state/main/schedule.json", encoding: .utf8)
+        #expect(state.contains("\"handled\":\(due[due.count - 1 - stopped])"), "\(state)")
         #expect(cluster.stopLeader() == 0)
     }
 
