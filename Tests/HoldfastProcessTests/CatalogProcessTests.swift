@@ -54,35 +54,122 @@ struct CatalogProcessTests {
         #expect(cluster.stopLeader() == 0)
     }
 
-    @Test("bad addresses, passwords and schemas: the right status, the way out, and no secret")
+    @Test("S12: the catalog goes and comes back while a backup copies: it succeeds, and each fact arrives once")
+    func awayDuringBackup() throws {
+        let server = try PostgresServer()
+        try server.makeDatabase("catalog")
+        let cluster = try cluster(server.socketURI("catalog"))
+        try cluster.expect(["catalog", "migrate"])
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.fill(100, bytes: 40_000)
+        try cluster.archivedPoint("before")
+        let running = try cluster.launch(["backup", "--label", "during", "--max-rate", "1MiB"])
+        try waitUntil("pages are copied", while: running) { running.errors.contains("copying") }
+        server.stop()
+        // What happens meanwhile must not be lost either: WAL is archived, and its fact waits.
+        try cluster.archivedPoint("away")
+        let away = try cluster.run(["catalog", "status", "--format", "json"])
+        #expect(away.status == 69, "\(away.errors)")
+        let outbox = try JSONSerialization.jsonObject(with: Data(away.output.utf8)) as? [String: Any]
+        #expect((outbox?["outbox"] as? [String: Any])?["facts"] as? Int ?? 0 > 0, "\(away.output)")
+        // Held still, so that it is under way for certain when the catalog is back.
+        #expect(running.isRunning, "\(running.errors)")
+        running.signal(SIGSTOP)
+        #expect(!running.errors.contains("copied"), "the backup was over before the catalog came back")
+        try server.start()
+        try server.psql("catalog", "SELECT 1")
+        running.signal(SIGCONT)
+        #expect(running.wait() == 0, "\(running.errors)")
+        let ids = try cluster.backupIDs()
+        #expect(ids.count == 1)
+        try cluster.archivedPoint("after")
+
+        /// What the catalog holds of the repository.
+        func held() throws -> [String] {
+            try [
+                "SELECT id, state, start_lsn, stop_lsn, bytes FROM holdfast.backup ORDER BY id",
+                "SELECT backup, path, bytes, sha256 FROM holdfast.backup_archive ORDER BY path",
+                "SELECT timeline, start_lsn, end_lsn FROM holdfast.wal_range ORDER BY start_lsn",
+            ].map { try server.psql("catalog", $0) }
+        }
+        // Nobody asks for it: the agent delivers.
+        let archived = try #require(try cluster.field("archived_lsn", of: ["status"]))
+        try waitUntil("the backup and the WAL are in the catalog", while: cluster.agent) {
+            let backup = try server.psql("catalog", "SELECT id FROM holdfast.backup WHERE state = 'complete'")
+            let reached = try server.psql(
+                "catalog", "SELECT count(*) FROM holdfast.wal_range WHERE end_lsn >= '\(archived)'")
+            return backup == ids[0] && reached == "1"
+        }
+        #expect(cluster.stopAgent() == 0)
+        try cluster.expect(["catalog", "flush"])
+        let events = try server.psql(
+            "catalog", "SELECT count(*) FROM holdfast.event WHERE kind = 'backup' AND object = '\(ids[0])'")
+        #expect(events == "1")
+        let delivered = try held()
+        #expect(delivered[2].split(separator: "\n").count == 1, "there is a gap: \(delivered[2])")
+        // Neither more nor less than what a look at the whole repository finds.
+        try server.psql("catalog", "TRUNCATE holdfast.backup, holdfast.backup_archive, holdfast.wal_range")
+        try cluster.expect(["catalog", "rebuild"])
+        #expect(try held() == delivered)
+        #expect(cluster.stopLeader() == 0)
+    }
+
+    @Test("bad addresses, passwords and schemas: the right status of each command, the way out, and no secret")
     func badCatalogs() throws {
         let server = try PostgresServer.shared.get()
         try server.makeDatabase("newer")
         let port = try TestCluster.freePort()
         let secret = "a-secret-nobody-prints"
-        for (uri, password, status) in [
-            ("nonsense://x/y", nil, 78), ("postgresql://u@127.0.0.1:\(port)/x?sslmode=disable", nil, 69),
-            (server.tcpURI("newer"), secret, 77), (server.socketURI("no_such_database"), nil, 78),
-        ] as [(String, String?, Int32)] {
-            let cluster = try cluster(uri)
-            if let password {
-                let file = cluster.root + "/password"
-                try Data(password.utf8).write(to: URL(filePath: file))
-                chmod(file, 0o600)
-                var text = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
-                text = text.replacing("\(uri)\"}", with: "\(uri)\", password_file: \(file)}")
-                try text.write(toFile: cluster.configuration, atomically: true, encoding: .utf8)
-            }
-            for command in ["migrate", "flush", "rebuild"] {
-                let result = try cluster.run(["catalog", command])
-                // Without a repository of the cluster there is nothing to flush, and no reason to connect.
-                if command != "migrate" && result.status == 0 { continue }
-                #expect(result.status == status, "\(uri) \(command): \(result.status) \(result.errors)")
-                #expect(result.errors.contains("hint:"), "\(result.errors)")
-                #expect(!result.errors.contains(secret))
-            }
+        let away = "postgresql://u@127.0.0.1:\(port)/x?sslmode=disable"
+        let cluster = try cluster(away)
+        let file = cluster.root + "/password"
+        try Data(secret.utf8).write(to: URL(filePath: file))
+        chmod(file, 0o600)
+        let saved = try String(contentsOfFile: cluster.configuration, encoding: .utf8)
+        func use(_ uri: String, password: Bool = false) throws {
+            let more = password ? ", password_file: \(file)" : ""
+            try saved.replacing("catalog: {uri: \"\(away)\"}", with: "catalog: {uri: \"\(uri)\"\(more)}").write(
+                toFile: cluster.configuration, atomically: true, encoding: .utf8)
         }
-        let cluster = try cluster(server.socketURI("newer"))
+        let bad: [(String, Bool, Int32)] = [
+            ("nonsense://x/y", false, 78), (away, false, 69), (server.tcpURI("newer"), true, 77),
+            (server.socketURI("no_such_database"), false, 78),
+        ]
+        func expect(_ command: String, _ status: Int32, _ words: [String] = [], uri: String) throws {
+            let result = try cluster.run(["catalog", command])
+            #expect(result.status == status, "\(uri) \(command): \(result.status) \(result.errors)")
+            #expect(result.errors.contains("hint:"), "\(uri) \(command): \(result.errors)")
+            for word in words { #expect(result.errors.contains(word), "\(uri) \(command): \(result.errors)") }
+            #expect(!(result.errors + result.output).contains(secret))
+        }
+        // Before there is a repository, too.
+        for (uri, password, status) in bad {
+            try use(uri, password: password)
+            for command in ["migrate", "flush", "rebuild"] { try expect(command, status, uri: uri) }
+        }
+        // With one, and facts that wait for the catalog.
+        try use(away)
+        try cluster.startLeader()
+        try cluster.startAgent()
+        try cluster.load("a\t1\n")
+        try cluster.expect(["backup"])
+        #expect(cluster.stopAgent() == 0)
+        func waiting() throws -> Int? {
+            let result = try cluster.run(["catalog", "status", "--format", "json"])
+            let object = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any]
+            return (object?["outbox"] as? [String: Any])?["facts"] as? Int
+        }
+        let facts = try #require(try waiting())
+        #expect(facts > 0)
+        for (uri, password, status) in bad {
+            try use(uri, password: password)
+            for command in ["migrate", "flush", "rebuild"] { try expect(command, status, uri: uri) }
+            try use(away)
+            #expect(try waiting() == facts, "\(uri): a fact was lost")
+        }
+        let newer = server.socketURI("newer")
+        try use(newer)
         try cluster.expect(["catalog", "migrate"])
         try server.psql(
             "newer",
@@ -91,15 +178,20 @@ struct CatalogProcessTests {
             SELECT (jsonb_populate_record(m, '{"version": 999}')).* FROM holdfast.schema_migration m
             ORDER BY version DESC LIMIT 1
             """)
-        for command in ["migrate", "rebuild"] {
-            let result = try cluster.run(["catalog", command])
-            #expect(result.status == 65, "\(command): \(result.errors)")
-            #expect(result.errors.contains("999"), "\(result.errors)")
-        }
-        try cluster.startLeader()
+        for command in ["migrate", "flush", "rebuild"] { try expect(command, 65, ["999"], uri: newer) }
+        #expect(try waiting() == facts)
+        // No fault of the backup.
         try cluster.startAgent()
-        try cluster.load("a\t1\n")
+        try cluster.load("b\t2\n")
         try cluster.expect(["backup"])
         #expect(cluster.stopAgent() == 0)
+        #expect(try waiting() ?? 0 > facts)
+        // Nothing was lost: the schema is ours again, and everything arrives.
+        try server.psql("newer", "DELETE FROM holdfast.schema_migration WHERE version = 999")
+        try cluster.expect(["catalog", "flush"])
+        #expect(try waiting() == 0)
+        #expect(
+            try server.psql("newer", "SELECT id FROM holdfast.backup WHERE state = 'complete' ORDER BY id")
+                .split(separator: "\n").map(String.init) == cluster.backupIDs())
     }
 }
