@@ -132,7 +132,8 @@ extension CatalogConnection {
     static func tidy(_ message: String, hiding secrets: [String]) -> String {
         var lines = message.split(whereSeparator: \.isNewline).filter { !$0.hasPrefix("LOCATION:") }.map(String.init)
         if lines.isEmpty { lines = ["the connection was closed"] }
-        var text = lines.joined(separator: "; ")
+        // libpq indents its own hints with a tab.
+        var text = lines.map { $0.replacing("\t", with: "") }.joined(separator: "; ")
         for secret in secrets where !secret.isEmpty { text = text.split(separator: secret).joined(separator: "…") }
         // Quotes are the server's; `printable` would double them.
         return text.split(separator: "\"", omittingEmptySubsequences: false).map { printable($0, limit: 400) }

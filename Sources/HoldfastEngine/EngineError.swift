@@ -144,7 +144,7 @@ public enum EngineError: DiagnosableError {
         case .notPaused:
             Diagnosis(
                 "this node cannot be promoted", why: "it does not wait at a recovery target",
-                next: "see holdfast status for its role", status: .usage)
+                next: "see holdfast status for its role", status: .tryAgain)
         case .stoppedAtTarget(let target, let lsn):
             Diagnosis(
                 "replay has reached its target and ends, as was asked", at: "\(target), at \(lsn)",

@@ -47,7 +47,8 @@ package enum RestoreError: DiagnosableError {
             Diagnosis(
                 "the recovery target lies past the end of the archive", at: target.description,
                 why: "the archive ends at \(end) on timeline \(timeline)",
-                next: "choose an earlier target, or restore with the latest one", status: .dataError)
+                next: "choose an earlier target or the latest one, or another branch with --target-timeline: "
+                    + "holdfast info lists them", status: .dataError)
         case .noTimeline(let timeline):
             Diagnosis(
                 "timeline \(timeline) is not in the repository", next: "see holdfast info for the timelines there are",

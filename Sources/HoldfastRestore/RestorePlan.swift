@@ -23,6 +23,13 @@ package struct RestorePlan: Sendable {
 
         // The timeline first: what a time or a name means depends on the branch.
         let history = try Self.history(repository, request.timeline, named.map { [$0] } ?? usable, newest)
+        if named == nil, request.timeline == .latest,
+            try repository.timelines().last.map({ $0 > history.timeline }) ?? false
+        {
+            // A newer branch has no backup that can be read. One that cannot be may be of it: then an older branch would be
+            // restored for the newest.
+            for entry in entries.reversed() { if case .damaged(let error) = entry.state { throw error } }
+        }
         let onHistory = usable.filter { Self.lies($0, on: history) }
         if let named, !Self.lies(named, on: history) {
             throw RestoreError.notOnHistory(named.id, timeline: history.timeline)
@@ -55,10 +62,9 @@ package struct RestorePlan: Sendable {
                 request.target, earliest: earliest.id, consistent: reach.consistent(earliest))
         }
         try coverage.requireContiguous(from: backup.startLSN, to: backup.stopLSN, for: "backup \(backup.id)")
-        // What makes the backup whole must be this cluster's, whatever the target: their summaries tell, for little.
-        let needed = coverage.contiguous(from: backup.startLSN).prefix { $0.segment.start < backup.stopLSN }
-        try coverage.summaries(of: Array(needed)) { _ in true }
         try reach.requireReachable(from: backup, coverage)
+        // What is replayed must be this cluster's and whole, whatever the target: the summaries tell, for little.
+        try coverage.requireReadable(from: backup.startLSN) { reach.needs($0, after: $1, from: backup) }
         self.backup = backup
         self.history = history
         archiveEnd = try coverage.end(from: backup.startLSN).lsn

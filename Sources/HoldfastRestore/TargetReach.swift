@@ -60,13 +60,19 @@ struct TargetReach {
 
     private mutating func find(_ name: String, _ coverage: WALCoverage) throws {
         var found: [SegmentSummary.RestorePoint] = []
+        var others: [String] = []
         let damage = try coverage.summaries { summary in
             found += summary.restorePoints.filter { $0.name == name }.reversed()
+            if others.count < 8 { others += summary.restorePoints.map(\.name).reversed() }
             return true
         }
         guard let newest = found.first else {
             try Self.requireWhole(coverage, damage, target)
-            throw RestoreError.unknownTarget(target, why: "no restore point of this name was archived")
+            throw RestoreError.unknownTarget(
+                target,
+                why: "no restore point of this name was archived"
+                    + (others.isEmpty
+                        ? "" : "; the newest are " + others.prefix(8).map { printable($0) }.joined(separator: ", ")))
         }
         // Replay would stop at the first one it meets; which is meant only a person knows.
         guard found.count == 1 else {
@@ -75,6 +81,14 @@ struct TargetReach {
                 why: "there are \(found.count) of this name, at "
                     + found.reversed().map { "\($0.lsn) (\($0.time))" }.joined(separator: ", ")
                     + "; say which with --target-lsn")
+        }
+        if let damage {
+            // Another one of this name may be where nobody can look.
+            throw RestoreError.unknownTarget(
+                target,
+                why: "there is one at \(newest.lsn) (\(newest.time)), and part of the archive cannot be searched for "
+                    + "another (\(damage.diagnosis.description.replacing("\n", with: "; "))); say which with --target-lsn"
+            )
         }
         latestStop = newest.lsn
         position = newest.lsn
@@ -108,6 +122,18 @@ struct TargetReach {
     func consistent(_ backup: BackupRecord) -> String {
         if case .time = target { return backup.finishedAt.description }
         return "\(backup.stopLSN) (\(backup.finishedAt))"
+    }
+
+    /// Whether a replay to the target reads this segment, as far as the summaries tell. `before`: that of the one before it.
+    func needs(_ segment: SegmentName, after before: SegmentSummary?, from backup: BackupRecord) -> Bool {
+        if segment.segment.start < backup.stopLSN { return true }
+        switch target {
+        case .immediate: return false
+        case .latest: return true
+        case .lsn, .transaction, .name: return position.map { segment.segment.start < $0 } ?? true
+        // Replay has stopped at the first commit behind the limit.
+        case .time(let limit): return before?.commits.map { $0.lastTime.microseconds <= limit } ?? true
+        }
     }
 
     /// Throws when a segment between the backup and the target is missing, or the archive ends before the target.

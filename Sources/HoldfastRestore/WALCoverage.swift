@@ -80,6 +80,19 @@ struct WALCoverage {
         }
     }
 
+    /// Throws for the first segment from the one that holds `start` on whose summary is damaged or gone, as far as they
+    /// are needed. `isNeeded` is asked about each with the summary of the one before.
+    func requireReadable(
+        from start: LSN, as isNeeded: (_ segment: SegmentName, _ before: SegmentSummary?) -> Bool
+    ) throws {
+        var before: SegmentSummary?
+        for name in contiguous(from: start) {
+            guard isNeeded(name, before) else { return }
+            guard let summary = try archive.summary(name) else { throw RepositoryError.segmentMissing(name) }
+            before = summary
+        }
+    }
+
     /// The first segment missing behind `start` although later ones are there; `nil` when the archive simply ends.
     func gap(from start: LSN) -> SegmentName? {
         let from = SegmentNumber(containing: start)

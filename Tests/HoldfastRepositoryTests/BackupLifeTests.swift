@@ -8,6 +8,13 @@ import Testing
 enum BackupFixture {
     @discardableResult
     static func take(_ repository: Repository) throws -> BackupRecord {
+        let (taking, record) = try prepare(repository)
+        try taking.commit(record)
+        return record
+    }
+
+    /// Everything but the commit.
+    static func prepare(_ repository: Repository) throws -> (BackupTaking, BackupRecord) {
         let taking = try repository.announceBackup(.full, label: "nightly", leaseSeconds: 60)
         let start = LSN(0x100_0100)
         try taking.setStart(timeline: .first, lsn: start)
@@ -31,8 +38,7 @@ enum BackupFixture {
             wal: .init(
                 first: SegmentName(timeline: .first, segment: SegmentNumber(1)),
                 last: SegmentName(timeline: .first, segment: SegmentNumber(1))))
-        try taking.commit(record)
-        return record
+        return (taking, record)
     }
 }
 
@@ -45,6 +51,25 @@ struct BackupLifeTests {
         try Repository.openOrCreate(
             store ?? self.store, cluster: "main", systemIdentifier: SystemIdentifier(rawValue: 7),
             environment: (machine ?? self.machine).environment)
+    }
+
+    @Test("C6: what was written while the repository was away for a moment is not there: such a backup is none")
+    func writtenBeneath() throws {
+        let repository = try repository()
+        let (whole, first) = try BackupFixture.prepare(repository)
+        for file in first.archives + [first.manifest, first.frameIndex, first.pageChecksums] {
+            let path = whole.path(String(file.path.split(separator: "/").last!))
+            let bytes = try #require(try store.read(path, limit: 1000))
+            try store.delete(path)
+            #expect(throws: StoreError.self, "\(path) is missing") { try whole.commit(first) }
+            _ = try store.create(path, bytes.dropLast())
+            #expect(throws: StoreError.self, "\(path) is short") { try whole.commit(first) }
+            try store.delete(path)
+            _ = try store.create(path, bytes)
+        }
+        #expect(try repository.backup(whole.id)?.usable == nil)
+        try whole.commit(first)
+        #expect(try repository.backup(whole.id)?.usable != nil)
     }
 
     @Test("taken, listed, and read back as it was written")

@@ -65,10 +65,18 @@ struct WALArchiveTests {
         let record = archive.repository.layout.clusterRecord
         let bytes = try #require(try store.read(record, limit: 1 << 20))
         faulty.before("put") { try? store.delete(record) }
-        let error = #expect(throws: StoreError.self) { try Self.push(archive, name, Self.bytes(1)) }
+        var error = #expect(throws: StoreError.self) { try Self.push(archive, name, Self.bytes(1)) }
         #expect(error?.reason == .away)
         _ = try store.create(record, bytes)
         #expect(try Self.push(archive, name, Self.bytes(1)) == .alreadyThere)
+        // It was away for a moment only: the summary went beneath.
+        let second = Self.name(2)
+        let summary = archive.layout.summary(second)
+        faulty.before("put") { try? store.delete(summary) }
+        error = #expect(throws: StoreError.self) { try Self.push(archive, second, Self.bytes(2)) }
+        #expect(error?.reason == .away)
+        #expect(try Self.push(archive, second, Self.bytes(2)) == .alreadyThere)
+        #expect(try archive.summary(second) != nil)
     }
 
     @Test("D2: the same segment twice, under any codec: fine; other content: refused by name, and the first stays")

@@ -162,6 +162,14 @@ struct PromotionTests {
         let named = try open(prepared, request.data)
         #expect(try named.allRecords()["1"]?[Array("abandoned".utf8)] != nil)
         try named.close()
+        // Without its backup the newest branch is not silently replaced by the abandoned one.
+        let marker = prepared.node.repository.layout.backup(plan.backup.id).text + "/backup.json"
+        try Data("nonsense".utf8).write(
+            to: URL(filePath: prepared.node.directory.path + "/repository/" + marker))
+        request.timeline = .latest
+        #expect(throws: RepositoryError.self) { try RestoreJob(prepared.node.repository, request).plan() }
+        request.timeline = .number(.first)
+        #expect(try RestoreJob(prepared.node.repository, request).plan().backup.id == abandoned.id)
         try engine.close()
         try await prepared.node.stop()
     }

@@ -15,6 +15,8 @@ package final class CatalogFacts: Sendable {
     private let cluster: String
     private let log: Logger
 
+    private static let begunNote = "outbox.begun"
+
     /// `nil` when the configuration has no catalog.
     package init?(_ configuration: Configuration, log: Logger) throws {
         guard let section = configuration.catalog else { return nil }
@@ -22,18 +24,13 @@ package final class CatalogFacts: Sendable {
         self.log = log
         catalog = Catalog(
             HoldfastCatalog.CatalogSettings(uri: section.uri, passwordFile: section.passwordFile), log: log)
-        let path = configuration.state + "/" + cluster + "/outbox"
-        let isNew = !DataDirectory.exists(path)
+        let state = try RealDisk(root: AgentState.directory(configuration))
         outbox = try Outbox(directory: AgentState.directory(configuration, "outbox"))
-        // The repository may be older than the catalog: it is read whole once.
-        if isNew {
-            do {
-                try outbox.requestReconcile(cluster: cluster)
-            } catch {
-                // It must be new the next time too.
-                _ = rmdir(path)
-                throw error
-            }
+        // The repository may be older than the catalog: it is read whole once. Noted behind the request, so that a crash
+        // between the two repeats it.
+        if try !state.exists(Self.begunNote) {
+            try outbox.requestReconcile(cluster: cluster)
+            try state.replaceAtomically(Self.begunNote, with: [])
         }
         source = RepositoryCatalogSource(store: PosixStore(root: try configuration.requiredRepository().path))
     }
@@ -46,7 +43,10 @@ package final class CatalogFacts: Sendable {
         } catch {
             log.error(
                 "the catalog's outbox cannot be used: nothing is told to the catalog",
-                metadata: ["error": "\(error)", "remedy": "mend the state directory, then holdfast catalog rebuild"])
+                metadata: [
+                    "error": "\(error)",
+                    "remedy": "mend the state directory, restart the agent, then holdfast catalog rebuild",
+                ])
             return nil
         }
     }

@@ -50,6 +50,14 @@ package enum LogOutput {
             set { stream[metadataKey: key] = newValue }
         }
 
-        func log(event: LogEvent) { stream.log(event: event) }
+        /// An event is one line, whatever is told in it.
+        func log(event: LogEvent) {
+            var event = event
+            event.metadata = event.metadata?.mapValues { value in
+                guard case .string(let text) = value, text.contains("\n") else { return value }
+                return .string(text.replacing("\n", with: "; "))
+            }
+            stream.log(event: event)
+        }
     }
 }

@@ -48,8 +48,8 @@ package struct CheckCluster: Sendable {
         }
         let repository = check("repository") { () throws -> (Repository, String) in
             let access = ClusterAccess(configuration)
-            let repository =
-                try identity.map { try access.repository(creatingFor: $0.systemIdentifier) } ?? access.repository()
+            // Not made here: a check of a wrong path is not to leave a repository there.
+            let repository = try access.repository(expecting: identity?.systemIdentifier)
             return (repository, "system identifier \(repository.systemIdentifier)")
         }
         if let repository {

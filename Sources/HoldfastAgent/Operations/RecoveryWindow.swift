@@ -52,7 +52,8 @@ package struct RecoveryWindow: Sendable, Equatable {
             number = number.next
         }
         for name in names.reversed() {
-            // The window ends before a segment whose summary is gone or damaged: it cannot be restored through.
+            // The window ends before a last segment whose summary is gone or damaged. One in the middle is not looked at:
+            // this is asked after every segment, and a restore reads them all before it begins.
             guard let summary = try Self.readable(name, archive) else { continue }
             if let end = summary.records?.end, end > latestLSN {
                 latestLSN = Swift.min(end, history.end(of: name.timeline) ?? .max)

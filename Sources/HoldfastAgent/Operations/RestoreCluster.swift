@@ -65,8 +65,7 @@ package struct RestoreCluster: Sendable {
 
     /// When it returns the directory is whole and durable, and `serve` may start on it.
     package func run() throws -> Report {
-        let access = ClusterAccess(configuration)
-        let repository = try access.repository()
+        let repository = try ClusterAccess(configuration).repository()
         let facts = CatalogFacts.ifUsable(configuration, log: log)
         var report = RestoreReport(backup: request.backup, target: "\(request.target)", outcome: .started)
         report.host = Self.hostName
@@ -75,12 +74,6 @@ package struct RestoreCluster: Sendable {
         let job = RestoreJob(repository, request)
         do {
             let result = try job.run()
-            do {
-                // A node restored on a new host must not take an empty mount point for a repository of its own.
-                try access.note(repository)
-            } catch {
-                log.warning("the repository cannot be noted in the state directory", metadata: ["error": "\(error)"])
-            }
             report.backup = result.backup.id.description
             report.outcome = .unpacked
             report.targetTimeline = String(result.timeline.rawValue)
@@ -92,7 +85,7 @@ package struct RestoreCluster: Sendable {
                 "restored",
                 metadata: ["backup": "\(result.backup.id)", "data": "\(printable(request.data, limit: 300))"])
             facts?.deliver()
-            return Self.report(result)
+            return Self.report(result, isCopy: request.isCopy)
         } catch {
             report.outcome = .failed
             report.finishedAt = CatalogFacts.now
@@ -101,12 +94,13 @@ package struct RestoreCluster: Sendable {
         }
     }
 
-    private static func report(_ result: RestoreResult) -> Report {
+    private static func report(_ result: RestoreResult, isCopy: Bool) -> Report {
         let text = """
             restored backup \(result.backup.id) to \(printable(result.data, limit: 300))
               target     \(result.target), timeline \(result.timeline.rawValue)
               size       \(Quantity.bytes(Int(clamping: result.bytes)))
-              next       holdfast serve --data \(printable(result.data, limit: 300))   (replays from \(result.startLSN))
+              next       holdfast serve --data \(printable(result.data, limit: 300))\(isCopy ? " --no-archive" : "")   \
+            (replays from \(result.startLSN))
 
             """
         return Report(

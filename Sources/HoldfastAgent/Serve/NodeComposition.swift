@@ -14,6 +14,8 @@ final class NodeComposition: ServerComposition {
         var isShuttingDown = false
         var report: ArchiveReport?
         var reportedAt: ContinuousClock.Instant?
+        /// The segment that waits longest for the archive, and since when it was seen to be that.
+        var oldest: (segment: String, since: ContinuousClock.Instant)?
     }
 
     private let engine: Engine
@@ -23,6 +25,7 @@ final class NodeComposition: ServerComposition {
     private let state: Mutex<State>
     /// With so many segments waiting the archive is away or too slow, and somebody should know.
     private static let longQueue = 8
+    private static let longWaitSeconds = 60.0
 
     init(_ engine: Engine, _ disk: RealDisk, settings: RuntimeSettings, isArchiving: Bool, log: Logger) {
         self.engine = engine
@@ -83,8 +86,17 @@ final class NodeComposition: ServerComposition {
         }) {
             return known
         }
-        let report = readQueue()
+        var report = readQueue()
         state.withLock { state in
+            if state.oldest?.segment != report.oldestSegment { state.oldest = report.oldestSegment.map { ($0, now) } }
+            if let oldest = state.oldest, report.queuedSegments < Self.longQueue {
+                let waited = (now - oldest.since) / .seconds(1)
+                if waited >= Self.longWaitSeconds {
+                    report.warnings.append(
+                        "WAL segment \(oldest.segment) has waited for the archive for \(Int(waited)) s: "
+                            + "check holdfast agent and the repository")
+                }
+            }
             state.report = report
             state.reportedAt = now
         }

@@ -49,9 +49,17 @@ struct NodeStart: Sendable {
         _ access: ClusterAccess, _ control: ControlData, isNeeded: Bool, _ log: Logger
     ) throws -> Repository? {
         do {
-            return isNeeded
-                ? try access.repository(expecting: control.system)
-                : try access.repository(creatingFor: control.system)
+            guard isNeeded else { return try access.repository(creatingFor: control.system) }
+            let repository = try access.repository(expecting: control.system)
+            do {
+                // A node restored on a new host must not take an empty mount point for a repository of its own later.
+                try access.note(repository)
+            } catch {
+                log.warning(
+                    "the repository cannot be noted in the state directory",
+                    metadata: ["error": "\(LogOutput.text(error))"])
+            }
+            return repository
         } catch let error as any DiagnosableError where !isNeeded && (error is StoreError || error is RepositoryGone) {
             log.warning(
                 "the repository cannot be used now: WAL waits in the data directory",
@@ -63,10 +71,11 @@ struct NodeStart: Sendable {
     /// A timeline that was opened without a claim in this repository (a copy's) must not be archived into it, and a
     /// timeline claimed by another node must not be written.
     static func requireOwnTimeline(_ repository: Repository, _ control: ControlData) throws {
+        // First whether it ever was this cluster's leader: a copy that starts again was not, and is not told that it was.
+        try requireKnownTimeline(repository, control)
         if let claim = try repository.claim(above: control.timeline) {
             throw ServeError.fenced(own: control.timeline, claimed: claim)
         }
-        try requireKnownTimeline(repository, control)
     }
 
     /// The repository knows this timeline under its token.

@@ -148,7 +148,7 @@ package struct BackupJob: Sendable {
         let range = BackupRecord.WALRange(
             first: SegmentName(timeline: start.timeline, segment: SegmentNumber(containing: start.startLSN)),
             last: stop.lastSegment)
-        try waitForArchive(range, start.token, to: stop.stopLSN, taking)
+        try waitForArchive(range, start, stop, taking)
 
         let record = BackupRecord(
             holdfastVersion: HoldfastVersion.text, id: taking.id, parent: nil, label: request.label,
@@ -196,7 +196,8 @@ package struct BackupJob: Sendable {
     /// Waits until every segment of the range is in the archive, each of the timeline that was backed up and the last one
     /// up to the stop. The leader has switched that one out.
     private func waitForArchive(
-        _ range: BackupRecord.WALRange, _ token: TimelineToken, to stop: LSN, _ taking: BackupTaking
+        _ range: BackupRecord.WALRange, _ start: LeaderConnection.Start, _ stop: LeaderConnection.Stop,
+        _ taking: BackupTaking
     ) throws {
         let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
         var next = range.first
@@ -205,15 +206,10 @@ package struct BackupJob: Sendable {
         while true {
             if let summary = try archived(next, in: archive) {
                 // A name alone proves nothing: after a promotion without the repository another node's segments may bear it.
-                guard summary.token == token else {
-                    throw BackupError.otherTimeline(next, expected: token, found: summary.token)
+                guard summary.token == start.token else {
+                    throw BackupError.otherTimeline(next, expected: start.token, found: summary.token)
                 }
-                if next.segment == range.last.segment {
-                    guard let end = summary.records?.end, end >= stop else {
-                        throw BackupError.endMissing(next, stop: stop)
-                    }
-                    return
-                }
+                if next.segment == range.last.segment { return try requireEnd(in: next, archive, start, stop) }
                 next = SegmentName(timeline: next.timeline, segment: next.segment.next)
                 waited = 0
                 continue
@@ -241,6 +237,24 @@ extension BackupJob {
         guard identity.inode != 0, stat(identity.data, &status) == 0 else { return false }
         return Int64(truncatingIfNeeded: status.st_dev) == identity.device
             && Int64(truncatingIfNeeded: status.st_ino) == identity.inode
+    }
+
+    /// The archived last segment holds the very record that ended this backup. It does not where the leader's directory was
+    /// put back to an earlier state: then the archive holds another life of the same timeline under the same names.
+    private func requireEnd(
+        in name: SegmentName, _ archive: WALArchive, _ start: LeaderConnection.Start, _ stop: LeaderConnection.Stop
+    ) throws {
+        let reader = LogReader(
+            source: MemorySegmentSource([name: try archive.fetchExisting(name)]), system: start.systemIdentifier,
+            history: TimelineHistory(first: start.token, timeline: start.timeline), from: name.segment.start, chain: nil
+        )
+        while let record = try reader.next(), record.end <= stop.stopLSN {
+            guard record.end == stop.stopLSN, record.kind == .backupEnd,
+                case .backupEnd(start.startLSN, _, _, stop.stoppedAt.microseconds) = try RecordBody(decoding: record)
+            else { continue }
+            return
+        }
+        throw BackupError.endMissing(name, stop: stop.stopLSN)
     }
 
     /// The summary of a segment when both are there; the segment is the later one.
@@ -289,8 +303,10 @@ package enum BackupError: DiagnosableError {
                 status: .dataError)
         case .endMissing(let segment, let stop):
             Diagnosis(
-                "the archived WAL does not reach the backup's end", at: segment.description,
-                why: "it ends before \(stop)", next: "take the backup again; if it recurs, run holdfast check",
+                "the archived WAL is not the leader's", at: segment.description,
+                why:
+                    "the backup's end at \(stop) is not in it: the leader's directory was put back to an earlier state",
+                next: "restore the leader from the archive, which opens a new timeline; its own copy is behind",
                 status: .dataError)
         }
     }

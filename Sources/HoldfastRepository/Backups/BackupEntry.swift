@@ -51,7 +51,7 @@ extension Repository {
             }
         } catch let error as RepositoryError {
             return BackupEntry(id: id, state: .damaged(error))
-        } catch let error as StoreError where !error.isOfWholeStore {
+        } catch let error as StoreError where error.isOfOneObject {
             let object = layout.relative(layout.backupRecord(id))
             return BackupEntry(
                 id: id, state: .damaged(.damaged(object, why: error.diagnosis.why ?? "it cannot be read")))

@@ -105,9 +105,33 @@ package final class BackupTaking: Sendable {
             throw RepositoryError.damaged(repository.layout.relative(repository.layout.backupRecord(id)), why: fault)
         }
         try lease.requireHeld()
-        let creation = try repository.store.create(
-            repository.layout.backupRecord(id), try RecordCoding.encode(record))
+        try requireStored(record)
+        let marker = repository.layout.backupRecord(id)
+        let creation = try repository.store.create(marker, try RecordCoding.encode(record))
         guard creation != .different else { throw RepositoryError.sweptMeanwhile(id) }
+        // Into the repository, and not into the directory beneath one that was unmounted meanwhile.
+        do {
+            try repository.requirePresent()
+            guard try repository.store.describe(marker) != nil else { throw StoreError("store", marker.text, .away) }
+        } catch let error as StoreError where error.reason != .away {
+            // It was created; that it cannot be looked at now does not undo it.
+        }
+    }
+
+    /// Everything that the record names is in the repository: while it was away for a moment, what was written went to the
+    /// directory beneath it.
+    private func requireStored(_ record: BackupRecord) throws {
+        try repository.requirePresent()
+        for file in record.archives + [record.manifest, record.frameIndex, record.pageChecksums] {
+            // In this backup's directory, which the record was checked for.
+            let path = path(String(file.path.split(separator: "/").last ?? ""))
+            guard let found = try repository.store.describe(path) else {
+                // Whoever gave the backup up has removed its objects behind the tombstone.
+                if try repository.marker(of: id) != nil { throw RepositoryError.sweptMeanwhile(id) }
+                throw StoreError("store", path.text, .missing)
+            }
+            guard found.bytes == file.bytes else { throw StoreError("store", path.text, .cutShort(bytes: found.bytes)) }
+        }
     }
 
     /// Gives the backup up: nothing takes it for one, its id stays used, its objects are removed.

@@ -30,7 +30,11 @@ package final class Repository: Sendable {
         guard ObjectName.isValid(cluster) else { throw RepositoryError.invalidName(cluster, of: "cluster") }
         let layout = RepositoryLayout(cluster: cluster)
         let record = try clusterRecord(store, layout)
-        guard let record else { throw RepositoryError.noCluster(cluster, place: store.place) }
+        guard let record else {
+            // Says so itself when the whole place is not there.
+            _ = try store.listDirectories(nil)
+            throw RepositoryError.noCluster(cluster, place: store.place)
+        }
         if let expecting { try require(record, expecting, store, layout) }
         return Repository(store, layout, record.systemIdentifier, environment)
     }
@@ -46,6 +50,13 @@ package final class Repository: Sendable {
         if try clusterRecord(store, layout) == nil {
             let record = ClusterRecord(cluster: cluster, systemIdentifier: systemIdentifier)
             if let posix = store as? PosixStore { try posix.makeRoot() }
+            for other in try clusters(in: store) {
+                // One that cannot be read says nothing of this one.
+                guard let known = try? clusterRecord(store, RepositoryLayout(cluster: other)),
+                    known.systemIdentifier == systemIdentifier
+                else { continue }
+                throw RepositoryError.knownByOtherName(cluster, as: other, place: store.place)
+            }
             _ = try store.create(layout.clusterRecord, try RecordCoding.encode(record))
         }
         return try open(store, cluster: cluster, expecting: systemIdentifier, environment: environment)

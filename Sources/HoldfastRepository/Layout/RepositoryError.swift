@@ -4,6 +4,8 @@ import HoldfastCore
 package enum RepositoryError: DiagnosableError, Equatable {
     case invalidName(String, of: String)
     case noCluster(String, place: String)
+    /// A part that is to be made for a cluster which has one already.
+    case knownByOtherName(String, as: String, place: String)
     case otherCluster(String, place: String, expected: SystemIdentifier, found: SystemIdentifier)
     case newerFormat(String, version: Int)
     case damaged(String, why: String)
@@ -28,6 +30,11 @@ package enum RepositoryError: DiagnosableError, Equatable {
             Diagnosis(
                 "the repository holds no cluster \"\(printable(name))\"", at: place,
                 next: "check `cluster` and the repository's path; the first backup or agent creates it",
+                status: .dataError)
+        case .knownByOtherName(let name, let other, let place):
+            Diagnosis(
+                "the repository knows this cluster as \"\(printable(other))\", not \"\(printable(name))\"", at: place,
+                why: "the leader's system identifier is that one's", next: "correct `cluster` or `leader`",
                 status: .dataError)
         case .otherCluster(let name, let place, let expected, let found):
             Diagnosis(

@@ -46,8 +46,13 @@ package struct StoreError: DiagnosableError, Equatable {
         self.init(operation, place, reason)
     }
 
-    /// Not of one object: whatever is asked next fails too.
-    package var isOfWholeStore: Bool { reason == .away }
+    /// Of one object: it is damaged, or its place on the disk is. All else hinders whatever is asked next too.
+    package var isOfOneObject: Bool {
+        switch reason {
+        case .tooLarge, .cutShort, .link, .system(EIO): true
+        default: false
+        }
+    }
 
     package var diagnosis: Diagnosis {
         let (why, next, status): (String, String?, ExitStatus) =

@@ -20,8 +20,9 @@ extension WALArchive {
         try requireOwn(name, plaintext.count, summary)
         try repository.requirePresent()
         let result = try store(name, plaintext, summary)
-        // A file system unmounted since would have let it all be written to the directory beneath.
+        // A file system unmounted since, or for a while, would have let it all be written to the directory beneath.
         try repository.requirePresent()
+        guard try holds(name) else { throw StoreError("store", layout.summary(name).text, .away) }
         return result
     }
 

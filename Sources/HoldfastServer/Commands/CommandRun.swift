@@ -82,10 +82,6 @@ final class CommandRun: @unchecked Sendable {
     ) throws {
         guard let specification = CommandTable.shared.check(arguments, role, out) else { return }
         let mark = out.count
-        guard mark <= services.replyBytes else {
-            // Only a transaction comes this far. It is one reply, and what is not told is not done.
-            return out.error(ErrorReplies.text(ReplyTooLong(limit: services.replyBytes)))
-        }
         do {
             try RecordCommands.run(specification, arguments, &session, services, in: editor, out)
         } catch let error as ReplyTooLong {
@@ -99,10 +95,15 @@ final class CommandRun: @unchecked Sendable {
         _ count: Int, in editor: borrowing Editor, _ services: CommandServices
     ) throws {
         guard !session.watches.isDirty else { return out.nullArray() }
+        let mark = out.count
         session.executing = session.watches
         defer { session.executing = nil }
         out.array(count)
-        try forEachRequest { try run($0, in: editor, services) }
+        try forEachRequest {
+            try run($0, in: editor, services)
+            // It is one reply. Nothing of it is done then, and that is all that is answered.
+            try services.checkReply(out, from: mark)
+        }
         session.changes = min(session.changes, 1)
     }
 
@@ -118,7 +119,7 @@ final class CommandRun: @unchecked Sendable {
             guard let specification = CommandTable.shared.check(arguments, role, out) else { return }
             let mark = out.count
             do {
-                guard mark <= services.replyBytes else { throw ReplyTooLong(limit: services.replyBytes) }
+                if execCount != nil { try services.checkReply(out, from: 0) }
                 switch specification.kind {
                 case .read, .scan:
                     try RecordCommands.read(

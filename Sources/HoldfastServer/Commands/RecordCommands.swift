@@ -12,10 +12,11 @@ enum RecordCommands {
         switch command {
         case .get: try reader.withValue(database, arguments[1]) { reply($0, out) }
         case .mget:
+            let mark = out.count
             out.array(arguments.count - 1)
             for index in 1..<arguments.count {
                 try reader.withValue(database, arguments[index]) { reply($0, out) }
-                try services.checkReply(out)
+                try services.checkReply(out, from: mark)
             }
         case .exists:
             var found = 0
@@ -101,9 +102,9 @@ struct CommandServices: Sendable {
     /// Bytes that one reply may have.
     let replyBytes: Int
 
-    /// Throws when the reply being written has outgrown its bound.
-    func checkReply(_ out: ReplyWriter) throws {
-        guard out.count <= replyBytes else { throw ReplyTooLong(limit: replyBytes) }
+    /// Throws when the reply that is being written, from `mark` on, has outgrown its bound.
+    func checkReply(_ out: ReplyWriter, from mark: Int = 0) throws {
+        guard out.count - mark <= replyBytes else { throw ReplyTooLong(limit: replyBytes) }
     }
 }
 

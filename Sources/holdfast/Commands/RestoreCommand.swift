@@ -5,7 +5,7 @@ struct RestoreCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "restore", abstract: "Restore a cluster to a moment, into a new data directory.",
         discussion: """
-            Picks the backup, checks that it and the WAL to the target are whole, and unpacks it. `holdfast serve` then \
+            Picks the backup, checks that it and every WAL segment to the target are there, and unpacks it. `holdfast serve` then \
             replays the archive to the target. Without a target it goes to the end of the archive.
 
             EXAMPLES

@@ -17,7 +17,8 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "The data directory.") var data: String?
     @Option(help: "HOST:PORT to listen on; a loopback address.") var listen: String?
     @Option(help: "Path of the unix socket.") var socket: String?
-    @Flag(help: "Neither read nor feed the repository.") var noArchive = false
+    @Flag(help: "Archive nothing and claim nothing: for a copy. A recovery still reads the archive.") var noArchive =
+        false
 
     func run() async throws {
         let configuration = try configuration.load([
