@@ -41,11 +41,20 @@ struct HostileArchiveTests {
             index.frames[number].headerBytes = header.count
         }
 
-        /// Puts a member, and what the index says of it, before the page files.
+        /// The header of the directory of the page files, which stands before the first of them, becomes this one.
+        mutating func replaceDirectoryHeader(_ header: [UInt8]) {
+            let frame = frames[firstPages - 1]
+            let name = Array("pages/\u{0}".utf8)
+            // Every backup has it.
+            let place = stride(from: 0, to: frame.count, by: 512).first { frame[$0...].starts(with: name) }!
+            frames[firstPages - 1].replaceSubrange(place..<place + 512, with: header)
+        }
+
+        /// Puts a member, and what the index says of it, before the page files and behind their directory.
         mutating func insert(_ tar: [UInt8], listed member: FrameIndex.Member?) {
             frames[firstPages - 1] += tar
             guard let member else { return }
-            index.members.insert(member, at: 0)
+            index.members.insert(member, at: index.members.firstIndex { $0.kind == .pageFile } ?? 0)
             for number in index.frames.indices where index.frames[number].kind == .pages {
                 index.frames[number].member += 1
             }
@@ -158,11 +167,11 @@ struct HostileArchiveTests {
         for (type, link) in [
             ("1", absolute), ("2", outside), ("3", ""), ("4", ""), ("6", ""), ("2", ""), ("0", outside),
         ] as [(Unicode.Scalar, String)] {
-            // The directory of the page files, as a link to elsewhere, listed as what it pretends to be.
+            // The directory of the page files as a link to elsewhere, while the index says that it is a directory.
             forgeries.append(
                 (
                     "the directory pages as type \(type)", "pages",
-                    { $0.insert(Self.header("pages", type: type, link: link), listed: directory("pages")) }
+                    { $0.replaceDirectoryHeader(Self.header("pages", type: type, link: link)) }
                 ))
             forgeries.append(
                 (
