@@ -51,6 +51,7 @@ extension SimulatedDisk {
         var powerLost = false
         var halfDone = false
         var fault: (@Sendable (Call) -> Fault?)?
+        var meanwhile: (@Sendable (Call) -> Void)?
         var capacity: Int?
         var locked = false
         var random: SeededGenerator
@@ -65,6 +66,7 @@ extension SimulatedDisk {
             powerLost = false
             halfDone = false
             fault = nil
+            meanwhile = nil
             locked = false
         }
 

@@ -47,6 +47,10 @@ public final class SimulatedDisk: Disk, Sendable {
     /// Asked before each call; a fault makes it fail. Called under the disk's lock: it must not use the disk.
     public func injectFaults(_ fault: (@Sendable (Call) -> Fault?)?) { state.withLock { $0.fault = fault } }
 
+    /// Runs before each call, on its thread and without the disk's lock: what somebody else does while that call is
+    /// under way. The calls that it makes itself do not run it again.
+    public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) { state.withLock { $0.meanwhile = meanwhile } }
+
     /// Bytes the disk can hold before ENOSPC; `nil` is without bound.
     public func limitCapacity(_ bytes: Int?) { state.withLock { $0.capacity = bytes } }
 
@@ -201,6 +205,7 @@ public final class SimulatedDisk: Disk, Sendable {
     fileprivate func act<R>(
         _ kind: Call.Kind, _ path: String, _ body: (inout State) throws(DiskError) -> R
     ) throws(DiskError) -> R {
+        runMeanwhile(kind, path)
         let result: Result<R, DiskError> = state.withLock { state in
             do throws(DiskError) {
                 try state.begin(kind, path)
@@ -212,8 +217,19 @@ public final class SimulatedDisk: Disk, Sendable {
         return try result.get()
     }
 
+    private func runMeanwhile(_ kind: Call.Kind, _ path: String) {
+        let (meanwhile, number) = state.withLock { state in
+            defer { state.meanwhile = nil }
+            return (state.meanwhile, state.calls + 1)
+        }
+        guard let meanwhile else { return }
+        meanwhile(Call(number: number, kind: kind, path: path))
+        state.withLock { $0.meanwhile = meanwhile }
+    }
+
     /// A write passes here: a power failure or a half fault may keep a part of it.
     fileprivate func write(_ bytes: UnsafeRawBufferPointer, node: Int, path: String, at offset: Int) throws(DiskError) {
+        runMeanwhile(.write, path)
         let result: Result<Void, DiskError> = state.withLock { state in
             do throws(DiskError) {
                 try state.begin(.write, path)

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import HoldfastCore
 import HoldfastTestSupport
 import HoldfastWAL
@@ -57,6 +58,23 @@ struct CountMismatch: Error {
 /// What an engine should hold: trees of records.
 struct EngineModel: Equatable {
     var trees: [String: [[UInt8]: [UInt8]]] = [:]
+
+    /// Values are compared as memory: the crash tests compare some gigabytes.
+    static func == (a: EngineModel, b: EngineModel) -> Bool {
+        a.trees.count == b.trees.count
+            && a.trees.allSatisfy { name, records in
+                guard let others = b.trees[name], others.count == records.count else { return false }
+                return records.allSatisfy { key, value in
+                    guard let other = others[key], other.count == value.count else { return false }
+                    return value.withUnsafeBytes { left in
+                        other.withUnsafeBytes { right in
+                            guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                            return memcmp(left, right, value.count) == 0
+                        }
+                    }
+                }
+            }
+    }
 
     /// One random transaction, on engine and model alike. Keys from a small space, so that there is much to overwrite
     /// and delete; some values go to overflow chains.
