@@ -11,7 +11,8 @@ import HoldfastWAL
 ///     chain = 1A2B3C4D              the CRC of the record that ends there
 struct PromoteSignal: Equatable {
     static let path = "promote.signal"
-    private static let heading = "holdfast promote signal 1"
+    private static let heading = "holdfast promote signal "
+    private static let version: UInt32 = 1
 
     var timeline: TimelineID
     var token: TimelineToken
@@ -21,7 +22,7 @@ struct PromoteSignal: Equatable {
     var encoded: [UInt8] {
         Array(
             """
-            \(Self.heading)
+            \(Self.heading)\(Self.version)
             timeline = \(timeline)
             token = \(token)
             switch = \(switchLSN)
@@ -37,13 +38,19 @@ struct PromoteSignal: Equatable {
         self.chain = chain
     }
 
+    /// Reads what `encoded` wrote; throws `newerFormat` for a later version, `recoveryFailed` for anything else.
     init(decoding bytes: [UInt8]) throws(EngineError) {
         let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
         func value(_ index: Int, _ key: String) -> Substring? {
             guard index < lines.count, lines[index].hasPrefix(key + " = ") else { return nil }
             return lines[index].dropFirst(key.count + 3)
         }
-        guard lines.count == 6, lines[0] == Self.heading,
+        if lines[0].hasPrefix(Self.heading), let version = UInt32(lines[0].dropFirst(Self.heading.count)),
+            version > Self.version
+        {
+            throw .newerFormat(Self.path, version)
+        }
+        guard lines.count == 6, lines[0] == Self.heading + "\(Self.version)",
             let timeline = value(1, "timeline").flatMap({ TimelineID(name: $0) }),
             let token = value(2, "token").flatMap({ TimelineToken(name: $0) }),
             let lsn = value(3, "switch").flatMap({ LSN($0) }),
