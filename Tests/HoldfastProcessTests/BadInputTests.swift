@@ -25,7 +25,7 @@ struct BadInputTests {
         return cluster
     }
 
-    @Test("data directories: missing, not ours, of a newer format, in use")
+    @Test("data directories: missing, not ours, in use")
     func dataDirectories() throws {
         let cluster = try preparedCluster()
         try cluster.refused(["control", "--data", cluster.root + "/nowhere"], status: 65, saying: ["nowhere"])
@@ -48,6 +48,45 @@ struct BadInputTests {
         try cluster.refused(
             ["restore", "--data", cluster.data], status: 75, saying: ["another process", cluster.data],
             except: ["data/wal"])
+    }
+
+    @Test(
+        "S9: a data directory that a newer version wrote, in both control slots or in either",
+        arguments: [[0, 1], [0], [1]])
+    func newerFormat(_ slots: [Int]) throws {
+        let cluster = try TestCluster()
+        try cluster.startLeader()
+        try cluster.expect(["load"], input: Data("key\tvalue\n".utf8))
+        #expect(cluster.stopLeader() == 0)
+        let control = URL(filePath: cluster.data + "/control")
+        let saved = try Data(contentsOf: control)
+        var bytes = [UInt8](saved)
+        for slot in slots {
+            let start = slot * 4096
+            #expect(bytes[start + 8] == 1, "the version")
+            bytes[start + 8] = 2
+            withUnsafeBytes(of: crc32c(bytes[start..<start + 4092]).littleEndian) {
+                bytes.replaceSubrange(start + 4092..<start + 4096, with: $0)
+            }
+        }
+        try Data(bytes).write(to: control)
+        let words = ["newer format", "control", "version is 2", "use the version of holdfast that wrote it"]
+        for command in ["control", "check", "dump", "serve"] {
+            try cluster.refused([command, "--data", cluster.data], status: 65, saying: words)
+        }
+        try saved.write(to: control)
+        try cluster.startLeader()
+        #expect(try cluster.dump() == "key\tvalue\n")
+    }
+
+    /// Bit by bit: what the product's own code is held against.
+    private func crc32c(_ bytes: ArraySlice<UInt8>) -> UInt32 {
+        var crc = UInt32.max
+        for byte in bytes {
+            crc ^= UInt32(byte)
+            for _ in 0..<8 { crc = crc & 1 == 0 ? crc >> 1 : crc >> 1 ^ 0x82F6_3B78 }
+        }
+        return ~crc
     }
 
     @Test("D6: restores: not empty, unknown backup, targets out of reach, a timeline that is not there")

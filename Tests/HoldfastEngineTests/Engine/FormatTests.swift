@@ -1,5 +1,7 @@
+import CShims
 import HoldfastCore
 import HoldfastTestSupport
+import HoldfastWAL
 import Testing
 
 @testable import HoldfastEngine
@@ -49,7 +51,7 @@ struct FormatTests {
     }
 
     @Test(
-        "any flipped bit of a slot is found; a newer version is refused by name; a long command is cut at a character")
+        "any flipped bit of a slot is found; a long command is cut at a character")
     func damage() throws {
         let slot = data.encoded(sequence: 9)
         for at in slot.indices {
@@ -65,6 +67,93 @@ struct FormatTests {
         try file.write(long)
         #expect(try ControlFile(opening: disk).current == long.cutForTest)
         #expect(file.oldestRedo == data.redo.lsn)
+    }
+
+    /// A directory with a log of several segments, closed in order.
+    private func closed() throws -> SimulatedDisk {
+        let disk = try CrashTests.initialized(seed: 21)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { try $0.put("t", bytes("a"), bytes("1")) }
+        try engine.checkpoint()
+        for round in 0..<3 {
+            try engine.write { try $0.put("t", bytes("b"), bytes("\(round)")) }
+            try engine.switchWAL()
+        }
+        try engine.write { try $0.put("t", bytes("c"), bytes("1")) }
+        engine.abandon()
+        return disk.afterKill(seed: 1)
+    }
+
+    /// Opening is refused as being of a newer version, with what to do, and changes no byte of any file.
+    private func expectRefused(_ disk: SimulatedDisk, at place: String, _ options: EngineOptions = quietOptions()) {
+        let before = disk.contents()
+        do {
+            _ = try Engine(opening: disk, options: options)
+            Issue.record("\(place): opened")
+        } catch let error as any DiagnosableError {
+            let diagnosis = error.diagnosis
+            #expect(diagnosis.description.contains("newer"), "\(place): \(diagnosis)")
+            #expect(diagnosis.description.contains(place), "\(place): \(diagnosis)")
+            #expect(diagnosis.next?.contains("use the") == true, "\(place): \(diagnosis)")
+            #expect(diagnosis.status == .dataError, "\(place): \(diagnosis)")
+        } catch { Issue.record("\(place): \(error)") }
+        let isUnchanged = disk.contents() == before
+        #expect(isUnchanged, "\(place): something was changed")
+    }
+
+    /// Raises the version at `version`, and stamps the checksum over all before `checksum`.
+    private func raise(_ disk: SimulatedDisk, _ path: String, slot: Int = 0, checksum: Int) {
+        disk.damage(path) { bytes in
+            bytes[slot + 8] += 1
+            let crc = bytes.withUnsafeBytes { hf_crc32c(0, $0.baseAddress! + slot, checksum) }
+            withUnsafeBytes(of: crc.littleEndian) {
+                bytes.replaceSubrange(slot + checksum..<slot + checksum + 4, with: $0)
+            }
+        }
+    }
+
+    @Test("S9: a control slot, either of them, of a newer version: refused, and nothing is changed")
+    func newerControl() throws {
+        let base = try closed()
+        for slots in [[0, 1], [0], [1]] {
+            let disk = base.afterKill(seed: 1)
+            for slot in slots {
+                raise(disk, ControlData.path, slot: slot * ControlData.slotBytes, checksum: ControlData.slotBytes - 4)
+            }
+            expectRefused(disk, at: ControlData.path)
+        }
+    }
+
+    @Test("S9: a segment of the log, any of them that is read, of a newer version: refused, and nothing is changed")
+    func newerSegment() throws {
+        let base = try closed()
+        let names = try base.list("wal").compactMap { SegmentName($0) }
+        #expect(names.count >= 4)
+        for name in names.prefix(4) {
+            let disk = base.afterKill(seed: 1)
+            raise(disk, name.walPath, checksum: 60)
+            expectRefused(disk, at: name.walPath)
+        }
+    }
+
+    @Test("S9: a label, recovery settings or a promotion of a newer version: refused, and nothing is changed")
+    func newerRestore() throws {
+        let node = try RestoredNode(seed: 5)
+        var options = quietOptions()
+        options.recovery = node.archive
+        for path in [RecoverySignal.fileName, PromoteSignal.path] {
+            let disk = node.disk.afterKill(seed: 1)
+            if path == PromoteSignal.path {
+                let signal = PromoteSignal(
+                    timeline: TimelineID(2), token: .random(), switchLSN: node.target, chain: 1)
+                try disk.replaceAtomically(path, with: signal.encoded)
+            }
+            disk.damage(path) { bytes in
+                let text = String(decoding: bytes, as: UTF8.self)
+                bytes = Array(text.replacing("signal 1\n", with: "signal 2\n").utf8)
+            }
+            expectRefused(disk, at: path, options)
+        }
     }
 
     @Test("the backup label's text, and back")
