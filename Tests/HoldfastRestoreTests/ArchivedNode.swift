@@ -24,7 +24,8 @@ final class ArchivedNode: Sendable {
 
     var socket: String { directory.path + "/socket" }
 
-    init(cacheBytes: Int = 8 << 20) async throws {
+    /// - Parameter shownData: a directory below the node's that the leader tells backups to be its data, instead of it.
+    init(cacheBytes: Int = 8 << 20, shownData: String? = nil) async throws {
         directory = try TemporaryDirectory("holdfast-node")
         data = directory.path + "/data"
         try FileManager.default.createDirectory(atPath: data, withIntermediateDirectories: true)
@@ -41,8 +42,13 @@ final class ArchivedNode: Sendable {
         configuration.socket = directory.path + "/socket"
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        var shown = data
+        if let shownData {
+            shown = directory.path + "/" + shownData
+            try FileManager.default.createDirectory(atPath: shown, withIntermediateDirectories: true)
+        }
         server = try LeaderServer(
-            engine: engine, configuration: configuration, identity: ServerIdentity(version: "test", data: data),
+            engine: engine, configuration: configuration, identity: ServerIdentity(version: "test", data: shown),
             composition: Alone(), logger: logger)
         try await server.start()
         archiver.start()

@@ -113,19 +113,4 @@ struct InterruptedBackupTests {
         _ = try node.backup()
         try await node.stop()
     }
-
-    @Test("C2: a page that is torn whenever it is read is read through the server")
-    func tornPages() async throws {
-        // A writer rewrites few pages without a pause while backups copy them.
-        let node = try await ArchivedNode(cacheBytes: 1 << 20)
-        for round in 0..<5 {
-            for step in 0..<50 { try write(node, "round \(round) step \(step)") }
-            try node.engine.checkpoint()
-            let record = try node.backup(round % 2 == 0 ? .zstd : .gzip)
-            #expect(record.pages > 0)
-        }
-        var number = 1000
-        try requireConsistent(node, &number)
-        try await node.stop()
-    }
 }
