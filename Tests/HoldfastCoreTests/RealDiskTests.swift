@@ -67,4 +67,58 @@ struct RealDiskTests {
         disk.unlock()
         try disk.lock()
     }
+
+    @Test(
+        "A8: a write that the kernel cuts short is gone on with, and what comes of that is reported",
+        .enabled(if: SmallFileSystem.isPossible, "mounting a tmpfs needs root"), arguments: [false, true])
+    func shortWrite(_ isGathered: Bool) throws {
+        let directory = try TemporaryDirectory("holdfast-short")
+        let fileSystem = try SmallFileSystem(directory.path + "/small", size: "1m")
+        let disk = try RealDisk(root: fileSystem.path)
+        let bytes = (0..<3 << 20).map { UInt8(truncatingIfNeeded: $0 / 251) }
+        let file = try disk.open("file", .create)
+        func write() throws {
+            guard isGathered else { return try file.write(bytes: bytes, at: 0) }
+            try bytes.withUnsafeBytes { all in
+                let pieces = stride(from: 0, to: all.count, by: 100_000).map {
+                    UnsafeRawBufferPointer(rebasing: all[$0..<min($0 + 100_000, all.count)])
+                }
+                try file.write(gathering: pieces, at: 0)
+            }
+        }
+        let error = #expect(throws: DiskError.self) { try write() }
+        #expect(error?.isNoSpace == true, "\(String(describing: error))")
+        // The kernel took a part, and said so without an error.
+        let taken = Int(try file.size())
+        #expect(taken > 0 && taken < bytes.count)
+        #expect(try file.readBytes(count: taken, at: 0) == Array(bytes[..<taken]))
+        try fileSystem.grow(to: "8m")
+        try write()
+        #expect(try file.readBytes(count: bytes.count + 1, at: 0) == bytes)
+    }
+
+    @Test(
+        "A8: a read that the kernel answers bit by bit is gone on with to the end",
+        .enabled(if: access("/proc/kallsyms", R_OK) == 0, "needs a file that is read bit by bit"))
+    func shortRead() throws {
+        let disk = try RealDisk(root: "/proc")
+        let file = try disk.open("kallsyms", .read)
+        let count = 200_000
+        var whole: [UInt8] = []
+        var calls = 0
+        let descriptor = open("/proc/kallsyms", O_RDONLY)
+        defer { close(descriptor) }
+        while whole.count < count {
+            var piece = [UInt8](repeating: 0, count: count - whole.count)
+            let got = pread(descriptor, &piece, piece.count, off_t(whole.count))
+            try #require(got > 0)
+            whole += piece[..<got]
+            calls += 1
+        }
+        try #require(calls > 1, "the kernel gave all at once")
+        let read = try file.readBytes(count: count, at: 0)
+        #expect(read.count == count)
+        let isEqual = read == whole
+        #expect(isEqual)
+    }
 }
