@@ -146,8 +146,11 @@ struct DamageTests {
                 for _ in 0..<40 { add(path, Int.random(in: 0..<used, using: &random)) }
                 for _ in 0..<10 { add(path, Int.random(in: 0..<bytes.count, using: &random)) }
             } else {
-                for _ in 0..<80 { add(path, Int.random(in: 0..<min(bytes.count, 200), using: &random)) }
-                for _ in 0..<40 { add(path, Int.random(in: 0..<bytes.count, using: &random)) }
+                // The control file: what each of its slots says, and all of both.
+                for slot in stride(from: 0, to: bytes.count, by: ControlData.slotBytes) {
+                    for _ in 0..<80 { add(path, slot + Int.random(in: 0..<200, using: &random)) }
+                    for _ in 0..<40 { add(path, slot + Int.random(in: 0..<ControlData.slotBytes, using: &random)) }
+                }
             }
         }
         #expect(Set(flips.map { $0.path.prefix(4) }) == ["cont", "page", "wal/"])
@@ -164,5 +167,109 @@ struct DamageTests {
             }
         }
         #expect(failures == [])
+    }
+
+    /// Commits between checkpoints and segments, those behind the last checkpoint as well; killed.
+    private func killed() throws -> (disk: SimulatedDisk, content: [String: [[UInt8]: [UInt8]]]) {
+        let disk = try CrashTests.initialized(seed: 12)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        for round in 0..<4 {
+            for n in 0..<20 {
+                try engine.write { try $0.put("t", EngineModel.key(round * 15 + n), bytes("round \(round)")) }
+            }
+            try engine.switchWAL()
+            if round < 3 { try engine.checkpoint() }
+        }
+        let content = try engine.everything()
+        engine.abandon()
+        return (disk.afterKill(seed: 1), content)
+    }
+
+    @Test("B6, B7: one slot of the control file is damaged at any byte: the other one leads to the same content")
+    func oneSlot() throws {
+        let (disk, content) = try killed()
+        var places: [Int] = []
+        for slot in [0, ControlData.slotBytes] {
+            places += (0..<200).map { slot + $0 }
+            places += stride(from: slot + 200, to: slot + ControlData.slotBytes, by: 311)
+            places += (4092..<4096).map { slot + $0 }
+        }
+        let failures = concurrently(places) { at in
+            let copy = disk.afterKill(seed: 1)
+            copy.damage(ControlData.path) { $0[at] ^= 1 << UInt8(at % 8) }
+            let engine = try Engine(opening: copy, options: quietOptions())
+            guard try engine.everything() == content else { throw Unexpected("other content was served") }
+            let problems = try engine.problems()
+            guard problems.isEmpty else { throw Unexpected("\(problems)") }
+            try engine.write { try $0.put("after", bytes("a"), bytes("b")) }
+            engine.abandon()
+            // Both slots are sound again.
+            let again = copy.afterKill(seed: 1)
+            again.damage(ControlData.path) { $0[(at + ControlData.slotBytes) % (2 * ControlData.slotBytes)] ^= 1 }
+            _ = try Engine(opening: again, options: quietOptions())
+        }
+        #expect(failures == [])
+    }
+
+    @Test("B6: both slots of the control file are damaged: refused with the way out, and nothing is changed")
+    func bothSlots() throws {
+        let (disk, _) = try killed()
+        for (first, second) in [(0, 0), (9, 40), (60, 4095), (3000, 12)] {
+            let copy = disk.afterKill(seed: 1)
+            copy.damage(ControlData.path) {
+                $0[first] ^= 1
+                $0[ControlData.slotBytes + second] ^= 1
+            }
+            let before = copy.contents()
+            guard case .damagedControl = try damageMet(copy) else {
+                Issue.record("\(first), \(second): not refused")
+                continue
+            }
+            let diagnosis = try #require(try damageMet(copy.afterKill(seed: 1))).diagnosis
+            #expect(diagnosis.status == .dataError && diagnosis.place == ControlData.path)
+            #expect(diagnosis.next?.contains("holdfast restore") == true)
+            let isUnchanged = copy.contents() == before
+            #expect(isUnchanged, "\(first), \(second): something was changed")
+        }
+    }
+
+    @Test("B3: a record in the middle is damaged and later ones show that it was durable: refused, nothing changed")
+    func middleOfLog() throws {
+        let disk = try CrashTests.initialized(seed: 13)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        // From where to where each commit lies.
+        var commits: [(start: LSN, end: LSN)] = []
+        for n in 0..<12 {
+            let start = engine.appendedLSN
+            try engine.write { try $0.put("t", EngineModel.key(n), [UInt8](repeating: UInt8(n), count: 300)) }
+            commits.append((start, engine.publishedLSN))
+            if n == 6 { try engine.switchWAL() }
+        }
+        engine.abandon()
+        let crashed = disk.afterKill(seed: 1)
+        // The last but one's durability shows in the last one's mark; of the last one nothing shows it.
+        for (index, commit) in commits.dropLast().enumerated() {
+            let first = LogLayout.firstRecord(atOrAfter: commit.start)
+            let bytes = Int(commit.end - first)
+            for distance in [4, 40, bytes / 2, bytes - 9] {
+                let place = first + distance
+                let copy = crashed.afterKill(seed: 1)
+                let name = SegmentName(timeline: .first, segment: SegmentNumber(containing: place))
+                copy.damage(name.walPath) { $0[LogLayout.offset(place)] ^= 0x04 }
+                let before = copy.contents()
+                let error = try damageMet(copy)
+                guard case .log(let diagnosis) = error else {
+                    Issue.record("commit \(index) at \(place): \(String(describing: error))")
+                    continue
+                }
+                #expect(diagnosis.status == .dataError)
+                #expect(diagnosis.what.contains("\(commit.start)"), "\(diagnosis)")
+                #expect(diagnosis.place?.contains(name.walPath) == true, "\(diagnosis)")
+                #expect(diagnosis.next?.contains("holdfast restore") == true, "\(diagnosis)")
+                #expect(diagnosis.next?.contains("--target-lsn \(commit.start)") == true, "\(diagnosis)")
+                let isUnchanged = copy.contents() == before
+                #expect(isUnchanged, "commit \(index) at \(place): something was changed")
+            }
+        }
     }
 }
