@@ -139,9 +139,10 @@ struct WriteAheadTests {
             \(whole.commitsBesideSyncs)
             """)
         if isCrowded {
-            #expect(whole.writesForRoom > 10)
+            #expect(whole.writesForRoom > 5)
         } else {
-            #expect(whole.riskyWrites > 10 && whole.commitsBesideSyncs > 10)
+            #expect(whole.riskyWrites > 0)
+            #expect(whole.commitsBesideSyncs > 5)
         }
         let failures = concurrently(Array(1...trial.calls)) { call in
             let disk = base.afterKill(seed: seed &+ UInt64(call))
