@@ -30,17 +30,18 @@ private final class ScriptedServer: Sendable {
         startThread {
             while true {
                 let client = accept(descriptor, nil, nil)
-                guard client >= 0 else { return }
+                guard client >= 0 else {
+                    // Here and not in `deinit`: its number may be another server's before this thread asks again.
+                    close(descriptor)
+                    return
+                }
                 answer(client)
                 close(client)
             }
         }
     }
 
-    deinit {
-        shutdown(descriptor, Int32(SHUT_RDWR))
-        close(descriptor)
-    }
+    deinit { shutdown(descriptor, Int32(SHUT_RDWR)) }
 }
 
 /// Runs `body` on a thread of its own.
