@@ -80,6 +80,22 @@ struct EndOfLogTests {
         }
     }
 
+    @Test("B1, S9: a record longer than any may be is refused, although its checksum fits")
+    func overlongRecord() throws {
+        let (disk, whole) = try log(3)
+        var bytes = disk.contents()[segmentPath(1)]!
+        let at = LogLayout.offset(whole.starts[2])
+        let length = LogLayout.maximumRecordBytes + 8
+        bytes.withUnsafeMutableBytes { segment in
+            let base = segment.baseAddress! + at
+            base.storeBytes(of: UInt32(length).littleEndian, toByteOffset: 4, as: UInt32.self)
+            RecordHeader(base).crc = RecordChecksum(system: testSystem, timeline: .first).of(base, length: length)
+        }
+        let reading = try read(MemorySegmentSource([name: bytes]))
+        #expect(reading.commits == [1, 2])
+        #expect(reading.end.reason == .length(UInt32(length)))
+    }
+
     @Test("S9: any bytes at all are read without a trap, and without a record that was not written")
     func randomBytes() throws {
         let (disk, whole) = try log(4)
@@ -164,6 +180,21 @@ struct EndOfLogTests {
             #expect(reading.end.reason == .checksum)
         }
         #expect(whole.commits == [1, 2, 3])
+    }
+
+    @Test("B2: a segment's header alone says whose it is, whatever its records are")
+    func foreignHeaders() throws {
+        let bytes = try log(1).0.contents()[segmentPath(1)]!
+        let other = SystemIdentifier(rawValue: 99)
+        #expect(
+            try read(MemorySegmentSource([name: bytes]), system: other).end.reason
+                == .foreignSegment("one of the cluster \(testSystem)"))
+        let second = SegmentName(timeline: TimelineID(2), segment: SegmentNumber(1))
+        #expect(
+            try read(
+                MemorySegmentSource([second: bytes]),
+                history: TimelineHistory(first: testToken, timeline: TimelineID(2))
+            ).end.reason == .foreignSegment("one of timeline \(TimelineID.first)"))
     }
 
     @Test(
@@ -285,6 +316,40 @@ struct EndOfLogTests {
         try second.appendCommit(3)
         try second.flush(through: second.appendedLSN)
         #expect(try read(after).commits == [1, 3])
+    }
+
+    @Test("A4: the power fails at every call of the clearing: the next start finds the same end, and no gap behind it")
+    func interruptedClearing() throws {
+        let base = try makeDisk()
+        let writer = try makeWriter(base)
+        try writer.appendCommit(1)
+        let second = try writer.switchSegment()
+        try writer.flush(through: second)
+        // Segments that were made ahead: the log ends where the first of them begins.
+        for number in 2...5 as ClosedRange<UInt64> {
+            let file = try base.open(segmentPath(number), .createOrOpen)
+            try file.setSize(UInt64(SegmentNumber.bytes))
+            try file.sync()
+        }
+        try base.syncDirectory("wal")
+        let end = try read(base).end
+        #expect(end.position == second)
+        var call = 0
+        var isWhole = false
+        while !isWhole {
+            call += 1
+            for seed in 1...8 as ClosedRange<UInt64> {
+                let disk = base.afterKill(seed: seed)
+                disk.failPower(atCall: disk.calls + call)
+                let cleared = Result { try EndOfLog(disk: disk, system: testSystem).clearBehind(end) }
+                if case .success = cleared { isWhole = true }
+                let after = disk.restart(seed: seed &* 31 &+ UInt64(call))
+                let again = try read(after).end
+                #expect(again.position == end.position)
+                #expect(try judge(after, again) == .end, "call \(call), seed \(seed)")
+            }
+        }
+        #expect(call > 4)
     }
 
     @Test("parts of a commit whose end never came are dropped, and new commits behind them count")

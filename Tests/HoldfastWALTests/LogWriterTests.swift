@@ -131,6 +131,22 @@ struct LogWriterTests {
         #expect(try read(disk, from: second, chain: nil).commits == [2, 3])
     }
 
+    @Test("A2: a segment that has its name is whole after a power loss, before anything was written to it")
+    func wholeUnderItsName() throws {
+        for seed in 1...8 as ClosedRange<UInt64> {
+            let disk = try makeDisk(seed: seed)
+            let writer = try makeWriter(disk)
+            try writer.prepareAhead()
+            let after = disk.restart(seed: seed)
+            let names = try after.list("wal").compactMap { SegmentName($0) }
+            #expect(names.map(\.segment.rawValue) == [1, 2], "seed \(seed)")
+            for name in names {
+                let size = try after.open(name.walPath, .read).size()
+                #expect(size == UInt64(SegmentNumber.bytes), "\(name), seed \(seed)")
+            }
+        }
+    }
+
     @Test("time never runs backwards, whatever the clock says")
     func time() throws {
         let disk = try makeDisk()
@@ -231,6 +247,18 @@ struct LogWriterTests {
         try writer.flush(through: writer.appendedLSN)
         #expect(try read(disk).commits == [1, 2, 3])
         #expect(!writer.isPoisoned)
+    }
+
+    @Test("A7: a segment for which there was no room leaves nothing behind that takes room")
+    func noSpaceLeavesNothing() throws {
+        let disk = try makeDisk()
+        let writer = try makeWriter(disk)
+        try writer.appendCommit(1)
+        try writer.flush(through: writer.appendedLSN)
+        let names = try disk.list("wal")
+        disk.limitCapacity(20 << 20)
+        for _ in 0..<3 { #expect(throws: WALError.self) { try writer.reserve(bytes: 32 << 20) } }
+        #expect(try disk.list("wal") == names)
     }
 
     @Test("A5: a failed sync of the log poisons the writer for good; nothing is acknowledged on a retry")
