@@ -36,6 +36,20 @@ struct CrashTests {
         }
     }
 
+    @Test("A2: a page file made since the last sync is there under its name once the pages are synced")
+    func newPageFile() throws {
+        let page = [UInt8](repeating: 7, count: Page.bytes)
+        for seed in 1...16 as ClosedRange<UInt64> {
+            let disk = try Self.initialized(seed: seed)
+            let pages = try PageFiles(disk)
+            // The first page of the second file.
+            try page.withUnsafeBytes { try pages.write(from: PageNumber(PageNumber.pagesPerFile), $0) }
+            try pages.sync()
+            let after = disk.restart(seed: seed)
+            #expect(try after.exists(PageNumber.filePath(1)), "seed \(seed)")
+        }
+    }
+
     @Test("A4: a crash during recovery, at every call, again and again")
     func duringRecovery() throws {
         let seed = SeededGenerator64.announced("crash during recovery")

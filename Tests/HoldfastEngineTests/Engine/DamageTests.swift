@@ -2,6 +2,7 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 import HoldfastWAL
+import Synchronization
 import Testing
 
 @testable import HoldfastEngine
@@ -93,6 +94,65 @@ struct DamageTests {
         #expect(throws: EngineError.self) { try engine.endBackup(start.token) }
     }
 
+    @Test("C1: the log that a running backup needs stays, whatever is checkpointed meanwhile")
+    func backupKeepsLog() throws {
+        let (disk, _) = try Self.filled()
+        let engine = try Engine(opening: disk, options: quietOptions())
+        let start = try engine.beginBackup(label: "b", fast: true)
+        let first = SegmentName(timeline: .first, segment: SegmentNumber(containing: start.startLSN))
+        func goOn() throws {
+            for n in 0..<4 {
+                try engine.write { try $0.put("t", bytes("later"), bytes("\(n)")) }
+                try engine.switchWAL()
+                try engine.checkpoint()
+            }
+        }
+        try goOn()
+        #expect(try disk.exists(first.walPath), "\(first) went while the backup ran")
+        _ = try engine.endBackup(start.token)
+        try goOn()
+        #expect(try !disk.exists(first.walPath), "\(first) is kept for nothing")
+    }
+
+    @Test("C1, C2: a backup's read of pages waits for their write, and the write for the read")
+    func readsAndWritesApart() throws {
+        let gate = PageGate()
+        let order = Mutex<[String]>([])
+        let hasBegun = Atomic<Bool>(false)
+        /// `other` on a thread while `first` is not yet over; both are noted when they are claimed or about to end.
+        func overlap(first: String, end: () -> Void, other: @escaping @Sendable () -> Void) {
+            hasBegun.store(false, ordering: .relaxed)
+            let done = DispatchSemaphore(value: 0)
+            Thread {
+                hasBegun.store(true, ordering: .relaxed)
+                other()
+                done.signal()
+            }.start()
+            // Time enough for the other one to get in, if nothing held it up.
+            while !hasBegun.load(ordering: .relaxed) { sched_yield() }
+            for _ in 0..<100 { sched_yield() }
+            order.withLock { $0.append(first) }
+            end()
+            done.wait()
+        }
+        for _ in 0..<200 {
+            gate.beginWrite(3..<5)
+            overlap(first: "write", end: { gate.endWrite(3..<5) }) {
+                try! gate.beginRead(4..<8)  // It throws only once the gate is closed.
+                order.withLock { $0.append("read") }
+                gate.endRead(4..<8)
+            }
+            try gate.beginRead(4..<8)
+            overlap(first: "read", end: { gate.endRead(4..<8) }) {
+                gate.beginWrite(3..<5)
+                order.withLock { $0.append("write") }
+                gate.endWrite(3..<5)
+            }
+        }
+        let found = order.withLock { $0 }
+        #expect(found == (0..<200).flatMap { _ in ["write", "read", "read", "write"] })
+    }
+
     @Test(
         "B4: a segment is missing: the checkpoint's, one in the middle, all of them: refused; what was only prepared: fine"
     )
@@ -124,6 +184,63 @@ struct DamageTests {
         #expect(try damageMet(prepared) == nil)
         prepared.lose(ahead.walPath)
         #expect(try damageMet(prepared.afterKill(seed: 1)) == nil)
+    }
+
+    @Test("B3: a log without its last checkpoint is refused, although the pages are whole: it was known to go on")
+    func cutAtCheckpoint() throws {
+        let (disk, _) = try Self.filled()
+        let control = try ControlFile(opening: disk.afterKill(seed: 1)).current
+        let path = SegmentName(timeline: .first, segment: SegmentNumber(containing: control.redo.lsn)).walPath
+        let from = LogLayout.offset(control.redo.lsn)
+        disk.damage(path) { $0.replaceSubrange(from..., with: repeatElement(0, count: $0.count - from)) }
+        let error = try #require(try damageMet(disk))
+        #expect(error.diagnosis.status == .dataError)
+        #expect(error.description.contains("\(control.knownDurableEnd)"), "\(error)")
+    }
+
+    @Test(
+        "B3: a start says in the log itself that what it read was durable: damage there shows without the control file")
+    func witnessOfAStart() throws {
+        let disk = try CrashTests.initialized(seed: 4)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { try $0.put("t", bytes("a"), bytes("1")) }
+        let end = engine.durableLSN
+        engine.abandon()
+        let killed = disk.afterKill(seed: 4)
+        try Engine(opening: killed, options: quietOptions()).abandon()
+        let file = try ControlFile(opening: killed)
+        var control = file.current
+        control.knownDurableEnd = control.redo.lsn
+        try file.writeBoth(control)
+        file.close()
+        killed.damage(SegmentName(timeline: .first, segment: SegmentNumber(containing: end)).walPath) {
+            $0[LogLayout.offset(end) - 20] ^= 1
+        }
+        let error = try damageMet(killed.afterKill(seed: 5))
+        #expect(error?.diagnosis.status == .dataError, "\(String(describing: error))")
+    }
+
+    @Test("B2: rubbish behind the log's end is cleared by a start, so that what is written over it later can be read")
+    func rubbishBehindTheEnd() throws {
+        let disk = try CrashTests.initialized(seed: 4)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        try engine.write { try $0.put("t", bytes("a"), bytes("1")) }
+        let end = engine.durableLSN
+        engine.abandon()
+        let killed = disk.afterKill(seed: 4)
+        killed.damage(SegmentName(timeline: .first, segment: SegmentNumber(containing: end)).walPath) {
+            let from = LogLayout.offset(end)
+            $0.replaceSubrange(from..<from + 300_000, with: repeatElement(0xA5, count: 300_000))
+        }
+        let again = try Engine(opening: killed, options: quietOptions())
+        // A switch fills the rest of the segment up, and relies on its being zero.
+        try again.write { try $0.put("t", bytes("b"), bytes("2")) }
+        try again.switchWAL()
+        try again.write { try $0.put("t", bytes("c"), bytes("3")) }
+        again.abandon()
+        let last = try Engine(opening: killed.afterKill(seed: 5), options: quietOptions())
+        #expect(try last.read { try $0.count("t") } == 3)
+        #expect(try last.problems() == [])
     }
 
     @Test("B7: any byte of any file flipped after an orderly stop: an error that names it, or equal content")

@@ -30,6 +30,17 @@ struct DirectoryTests {
         }
     }
 
+    @Test("A2, A9: a directory whose initializing has returned is there when the power fails at that moment")
+    func durableWhenMade() throws {
+        for seed in 1...16 as ClosedRange<UInt64> {
+            let disk = SimulatedDisk(seed: seed)
+            try Engine.initialize(disk)
+            #expect(throws: Never.self, "seed \(seed)") {
+                _ = try Engine(opening: disk.restart(seed: seed), options: quietOptions())
+            }
+        }
+    }
+
     @Test("A9: an error at every call of initializing leaves what no start accepts, or all of it")
     func failedInit() throws {
         let count = SimulatedDisk(seed: 1)
@@ -87,5 +98,17 @@ struct DirectoryTests {
         }
         try sound.write(to: URL(filePath: control))
         try Engine(opening: RealDisk(root: directory.path), options: quietOptions()).close()
+    }
+
+    @Test("A10: a start that was refused leaves nothing locked, for its own process neither")
+    func refusedStart() throws {
+        let directory = try TemporaryDirectory("refused-start")
+        let disk = try RealDisk(root: directory.path)
+        try Engine.initialize(disk)
+        let control = try disk.readAll("control")
+        try disk.replaceAtomically("control", with: [UInt8](repeating: 0, count: control.count))
+        #expect(throws: EngineError.self) { _ = try Engine(opening: disk, options: quietOptions()) }
+        try disk.replaceAtomically("control", with: control)
+        try Engine(opening: disk, options: quietOptions()).close()
     }
 }

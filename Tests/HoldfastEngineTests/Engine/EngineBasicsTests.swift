@@ -1,6 +1,7 @@
 import Foundation
 import HoldfastCore
 import HoldfastTestSupport
+import HoldfastWAL
 import Testing
 
 @testable import HoldfastEngine
@@ -24,6 +25,46 @@ struct EngineBasicsTests {
         #expect(try again.read { try $0.count("a") } == 1000)
         #expect(try again.problems() == [])
         try again.close()
+    }
+
+    @Test("S3: a label and a restore point's name are checked by the engine too, before anything is done")
+    func names() throws {
+        let disk = SimulatedDisk(seed: 7)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        let (end, calls) = (engine.appendedLSN, disk.calls)
+        for label in ["", "a/b", "..", "a\nb", "\u{1B}[2J", "a\u{0}", String(repeating: "a", count: 64)] {
+            let error = #expect(throws: EngineError.self) { try engine.beginBackup(label: label, fast: true) }
+            #expect(error?.diagnosis.status == .usage)
+            #expect(throws: EngineError.self) { try engine.restorePoint(label) }
+        }
+        #expect(engine.appendedLSN == end && disk.calls == calls && engine.status.runningBackups == 0)
+        try engine.close()
+    }
+
+    @Test("D1: a checkpoint recycles no segment that waits for the archive, and those that are in it")
+    func waitingForArchive() throws {
+        let disk = SimulatedDisk(seed: 7)
+        try Engine.initialize(disk)
+        var options = quietOptions()
+        options.archiving = true
+        let engine = try Engine(opening: disk, options: options)
+        func goOn() throws {
+            for n in 0..<3 {
+                try engine.write { try $0.put("a", bytes("k"), bytes("\(n)")) }
+                try engine.switchWAL()
+                try engine.checkpoint()
+            }
+        }
+        try goOn()
+        let waiting = (1...3).map { SegmentName(timeline: .first, segment: SegmentNumber($0)) }
+        for name in waiting {
+            #expect(try disk.exists(name.walPath) && disk.exists(name.readyPath), "\(name)")
+            try disk.rename(name.readyPath, to: name.donePath)
+        }
+        try goOn()
+        for name in waiting { #expect(try !disk.exists(name.walPath) && !disk.exists(name.donePath), "\(name)") }
+        try engine.close()
     }
 
     @Test("D1: what an earlier run committed, and a restore point alone, make the next timed switch")

@@ -86,6 +86,29 @@ struct FailedSyncTests {
         #expect(failures == [])
     }
 
+    @Test("A6: what recovery is about to read is synced first: no power failure takes it any more")
+    func settledBeforeRead() throws {
+        let base = try CrashTests.initialized(seed: 1)
+        let paths = ["wal/000000010000000000000001", "pages/00000000", "control", "backup_label", "recovery.signal"]
+        for seed in 1...8 as ClosedRange<UInt64> {
+            let disk = base.afterKill(seed: seed)
+            for path in paths {
+                // Several sectors, written by a process that was killed before it synced anything.
+                try disk.open(path, .createOrOpen).write(bytes: [UInt8](repeating: 0xA5, count: 4096), at: 0)
+            }
+            let killed = disk.afterKill(seed: seed)
+            try TrustedDirectory(killed).establish()
+            let after = killed.restart(seed: seed)
+            for path in paths {
+                let isThere = try after.exists(path)
+                #expect(isThere, "\(path), seed \(seed)")
+                guard isThere else { continue }
+                let found = try after.open(path, .read).readBytes(count: 4096, at: 0)
+                #expect(found == [UInt8](repeating: 0xA5, count: 4096), "\(path), seed \(seed)")
+            }
+        }
+    }
+
     /// What the first recovery serves must still be there when the power fails right after it.
     private func recoverThenLosePower(_ disk: SimulatedDisk, _ history: Workload.History, seed: UInt64) throws {
         let killed = disk.afterKill(seed: seed)
