@@ -53,6 +53,65 @@ struct DamageTests {
         check(whole.reversed(), "exchanged")
     }
 
+    /// An uncompressed backup of one page file, one of whose pages `change` has changed. The checksum of the frame as it
+    /// is stored fits; that of its content does if asked for.
+    private func changedPage(
+        contentFits: Bool, _ change: (Page) -> Void
+    ) throws -> (number: PageNumber, index: FrameIndex, checksums: PageChecksums, archives: MemoryArchives) {
+        var random = SeededGenerator(seed: SeededGenerator.announcedSeed("a changed page in an archive"))
+        let sink = MemoryArchives()
+        let result = try pack(MemoryPages([(0, 60, 0)], random: &random), into: sink, codec: .none)
+        var archives = sink.archives
+        var index = result.index
+        let place = try #require(index.frames.firstIndex { $0.kind == .pages })
+        let frame = index.frames[place]
+        let start = Int(frame.offset), end = start + frame.compressedBytes
+        var number = frame.firstPage
+        archives[0].withUnsafeMutableBytes { archive in
+            var page = Page(archive.baseAddress! + start + frame.headerBytes)
+            while page.isAllZero {
+                page = Page(page.base + Page.bytes)
+                number = PageNumber(number.rawValue + 1)
+            }
+            change(page)
+        }
+        // Stored as they are: the bytes of the frame are those of the stream.
+        let crc = CRC32C.of(Array(archives[0][start..<end]))
+        index.frames[place].compressedCRC = crc
+        if contentFits { index.frames[place].crc = crc }
+        return (number, index, result.checksums, MemoryArchives(archives: archives))
+    }
+
+    @Test("B5: a page that is bad in the archive is named and not restored, although its frame's checksum fits")
+    func badPage() throws {
+        // The content's checksum is made of those that the pages bear: what a backup that copied a bad page would say.
+        let changed = try changedPage(contentFits: false) {
+            $0.base.storeBytes(of: 0xEE, toByteOffset: 5000, as: UInt8.self)
+        }
+        for checksums in [changed.checksums, nil] {
+            let target = try TemporaryDirectory()
+            let reader = try ArchiveReader(changed.index, checksums: checksums, source: changed.archives)
+            let error = #expect(throws: ArchiveError.self) { try reader.restore(into: target.path) }
+            guard case .damagedPage(changed.number, _, .checksum) = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
+    }
+
+    @Test("B5: a sound page that is not the one which the backup's table lists is refused")
+    func otherPage() throws {
+        let changed = try changedPage(contentFits: true) { page in
+            page.lsn = LSN(page.lsn.rawValue &- 1)
+            page.stampChecksum()
+        }
+        try ArchiveReader(changed.index, checksums: nil, source: changed.archives).verify()
+        let error = #expect(throws: ArchiveError.self) {
+            try ArchiveReader(changed.index, checksums: changed.checksums, source: changed.archives).verify()
+        }
+        #expect(error?.description.contains(PageChecksums.objectName) == true, "\(String(describing: error))")
+    }
+
     @Test(
         "S9: an index or page table cut, flipped, or with absurd numbers under a right checksum is refused or harmless")
     func books() throws {
@@ -104,6 +163,26 @@ struct DamageTests {
                 }
             }
         }
+    }
+
+    @Test("S9: an index that promises a frame larger than any may be is refused, although all its sums fit")
+    func overlongFrame() throws {
+        var random = SeededGenerator(seed: 1)
+        let large = SmallMember(path: "large", bytes: [UInt8](repeating: 7, count: 4 << 20), modified: 0)
+        let result = try pack(
+            MemoryPages([(0, 2, 0)], random: &random), into: MemoryArchives(), codec: .none, members: [large])
+        var index = result.index
+        _ = try FrameIndex(decoding: index.encoded())
+        // Two frames that follow one another, as one: no more bytes than before, in a larger piece.
+        let first = try #require(
+            index.frames.indices.dropLast().first {
+                index.frames[$0].kind == .members && index.frames[$0 + 1].kind == .members
+                    && index.frames[$0].bytes + index.frames[$0 + 1].bytes > FrameIndex.largestFrameBytes
+            })
+        let second = index.frames.remove(at: first + 1)
+        index.frames[first].bytes += second.bytes
+        index.frames[first].compressedBytes += second.compressedBytes
+        #expect(throws: ArchiveError.self) { try FrameIndex(decoding: index.encoded()) }
     }
 
     private func reseal(_ bytes: inout [UInt8]) {
