@@ -168,7 +168,24 @@ struct BackupLifeTests {
         store.advance(seconds: 61)
         #expect(try self.repository(nil, FakeMachine("b")).sweepUnfinishedBackups() == [taking.id])
         #expect(try writer.finish() == .created)
-        let record = BackupRecord(
+        let record = record(of: taking, in: repository)
+        #expect(throws: RepositoryError.sweptMeanwhile(taking.id)) { try taking.commit(record) }
+        try repository.sweepUnfinishedBackups()
+        #expect(try store.list(repository.layout.backup(taking.id)).map(\.name) == ["backup.json"])
+    }
+
+    @Test("C6: a taker whose lease is over by its own clock does not commit")
+    func lapsedTaker() throws {
+        let repository = try repository()
+        let taking = try repository.announceBackup(.full, label: "nightly", leaseSeconds: 60)
+        try taking.setStart(timeline: .first, lsn: LSN(5))
+        machine.advance(seconds: 61)
+        #expect(throws: RepositoryError.self) { try taking.commit(record(of: taking, in: repository)) }
+        #expect(try store.read(repository.layout.backupRecord(taking.id), limit: 1 << 20) == nil)
+    }
+
+    private func record(of taking: BackupTaking, in repository: Repository) -> BackupRecord {
+        BackupRecord(
             holdfastVersion: "0.1.0", id: taking.id, parent: nil, label: "nightly", cluster: "main",
             systemIdentifier: repository.systemIdentifier, timeline: .first, timelineToken: .random(),
             startLSN: LSN(5), stopLSN: LSN(6), startedAt: .now, finishedAt: .now, pages: 0, bytes: 0, codec: "none",
@@ -177,9 +194,6 @@ struct BackupLifeTests {
             wal: .init(
                 first: SegmentName(timeline: .first, segment: SegmentNumber(1)),
                 last: SegmentName(timeline: .first, segment: SegmentNumber(1))))
-        #expect(throws: RepositoryError.sweptMeanwhile(taking.id)) { try taking.commit(record) }
-        try repository.sweepUnfinishedBackups()
-        #expect(try store.list(repository.layout.backup(taking.id)).map(\.name) == ["backup.json"])
     }
 
     private func file(_ taking: BackupTaking, _ name: String) -> BackupRecord.StoredFile {

@@ -76,6 +76,24 @@ struct PosixStoreTests {
         #expect(try store.list(path("d")).map(\.name) == ["kept"])
     }
 
+    @Test(
+        "A7, A8: an object of which the last write only half fits is an error and leaves nothing",
+        .enabled(if: SmallFileSystem.isPossible, "mounting a tmpfs needs root"))
+    func halfFits() throws {
+        let small = try #require(SmallFileSystem(kibibytes: 64))
+        let store = PosixStore(root: small.path)
+        // The kernel writes what fits and says how much; only the next call is told that there is no more.
+        let error = #expect(throws: StoreError.self) {
+            try store.create(path("d/large"), [UInt8](repeating: 1, count: 100_000))
+        }
+        #expect(error?.description.contains("o space left") == true, "\(String(describing: error))")
+        let writer = try store.put(path("d/streamed"))
+        #expect(throws: StoreError.self) { try writer.write([UInt8](repeating: 2, count: 100_000)) }
+        writer.abandon()
+        #expect(try FileManager.default.contentsOfDirectory(atPath: small.path + "/d").isEmpty)
+        #expect(try store.create(path("d/fits"), [1, 2, 3]) == .created)
+    }
+
     @Test("S11: files are 0600 and directories 0700 whatever the umask")
     func modes() throws {
         let old = umask(0)
@@ -145,6 +163,22 @@ struct PosixStoreTests {
         try store.delete(path("a/none"))
         try store.delete(path("none/none"))
     }
+}
+
+/// A file system of some KiB in memory, unmounted when it goes.
+private final class SmallFileSystem {
+    private let directory: TemporaryDirectory
+    var path: String { directory.path }
+    static let isPossible = SmallFileSystem(kibibytes: 64) != nil
+
+    init?(kibibytes: Int) {
+        guard let directory = try? TemporaryDirectory("small"),
+            mount("tmpfs", directory.path, "tmpfs", 0, "size=\(kibibytes)k,mode=0700") == 0
+        else { return nil }
+        self.directory = directory
+    }
+
+    deinit { umount2(directory.path, Int32(MNT_DETACH)) }
 }
 
 @Suite("Names never leave the root")

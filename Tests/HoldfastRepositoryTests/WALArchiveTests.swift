@@ -266,6 +266,19 @@ struct WALArchiveTests {
         #expect(try same(archive.fetch(Self.name(1)), Self.bytes(1)))
     }
 
+    @Test("D4: a neighbour's summary is named as that where nothing but summaries is read, as a plan does")
+    func exchangedSummary() throws {
+        for number in UInt64(1)...2 { try Self.push(archive, Self.name(number), Self.bytes(number)) }
+        let neighbour = try #require(try store.read(archive.layout.summary(Self.name(2)), limit: 1 << 20))
+        store.overwrite(archive.layout.summary(Self.name(1)), neighbour)
+        do {
+            _ = try archive.summary(Self.name(1))
+            Issue.record("a neighbour's summary was believed")
+        } catch RepositoryError.segmentDamaged(let name, _, let why) {
+            #expect(name == Self.name(1) && why.contains(Self.name(2).description), "\(why)")
+        }
+    }
+
     @Test("its inventory names contiguous ranges and what is missing between them, for each timeline")
     func inventory() throws {
         let names: [UInt64] = [1, 2, 5, 6, 9]
