@@ -95,6 +95,94 @@ struct InterruptedRestoreTests {
         try await node.stop()
     }
 
+    @Test("C1: the control file of a restored directory demands the backup's log itself, whatever else is taken away")
+    func demand() async throws {
+        let node = try await prepared()
+        let path = node.directory.path + "/demand"
+        var request = RestoreRequest(data: path)
+        request.isCopy = true
+        let backup = try RestoreJob(node.repository, request).run().backup
+        let disk = try RealDisk(root: path)
+        let file = try ControlFile(opening: disk)
+        var control = file.current
+        file.close()
+        #expect(control.demand?.start == backup.startLSN && control.demand?.stop == backup.stopLSN)
+        // Made to look like an ordinary directory of a leader that stopped.
+        control.state = .stopped
+        control.minimumRecoveryPoint = nil
+        try ControlFile.create(on: disk, control).close()
+        for name in ["backup_label", "recovery.signal"] { try disk.remove(name) }
+        let error = #expect(throws: EngineError.self) { try Engine(opening: RealDisk(root: path)) }
+        #expect(error?.description.contains("restored from a backup") == true, "\(String(describing: error))")
+        try await node.stop()
+    }
+
+    @Test("D4: a segment of the backup's own is missing: refused by name before anything is made, whatever the target")
+    func missingSegment() async throws {
+        let node = try await prepared()
+        let backup = try #require(try node.repository.backups().compactMap(\.usable).last)
+        let name = backup.wal.first
+        try remove(name, from: node)
+        var request = RestoreRequest(data: node.directory.path + "/missing")
+        request.isCopy = true
+        for target in [RecoveryTarget.immediate, .latest, .lsn(backup.stopLSN)] {
+            request.target = target
+            let error = #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).run() }
+            #expect(error?.description.contains(name.description) == true, "\(target): \(String(describing: error))")
+            #expect(!FileManager.default.fileExists(atPath: request.data))
+        }
+        try await node.stop()
+    }
+
+    @Test("D4: a gap behind the backup is refused by name before anything is made when the latest target is asked for")
+    func gap() async throws {
+        let node = try await prepared()
+        let backup = try #require(try node.repository.backups().compactMap(\.usable).last)
+        try node.engine.write { try $0.put("0", Array("later".utf8), Array("2".utf8)) }
+        try node.archiveEverything()
+        let name = SegmentName(timeline: .first, segment: backup.wal.last.segment.next)
+        try remove(name, from: node)
+        var request = RestoreRequest(data: node.directory.path + "/gap")
+        request.isCopy = true
+        let error = #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).run() }
+        #expect(error?.description.contains(name.description) == true, "\(String(describing: error))")
+        #expect(!FileManager.default.fileExists(atPath: request.data))
+        // What lies before the gap can be had.
+        request.target = .lsn(backup.stopLSN)
+        _ = try RestoreJob(node.repository, request).run()
+        try await node.stop()
+    }
+
+    @Test("D6: another cluster's interrupted restore is refused by name and left as it is")
+    func foreignRestore() async throws {
+        let node = try await prepared()
+        let path = node.directory.path + "/foreign-restore"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+        let other = SystemIdentifier(rawValue: node.repository.systemIdentifier.rawValue ^ 1)
+        let control = ControlData(
+            state: .restoring, system: other, timeline: .first, token: .random(), redo: LSN(0x100_0000), redoChain: nil)
+        try ControlFile.create(on: RealDisk(root: path), control).close()
+        let before = TestCluster.fingerprint(path)
+        var request = RestoreRequest(data: path)
+        request.isCopy = true
+        let error = #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).run() }
+        guard case .foreign(path, other, node.repository.systemIdentifier) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(TestCluster.fingerprint(path) == before)
+        try await node.stop()
+    }
+
+    private func remove(_ name: SegmentName, from node: ArchivedNode) throws {
+        let directory = node.directory.path + "/repository/main/wal/\(name.timeline)"
+        let files = try FileManager.default.contentsOfDirectory(atPath: directory).filter {
+            $0.hasPrefix(name.description)
+        }
+        #expect(!files.isEmpty)
+        for file in files { try FileManager.default.removeItem(atPath: directory + "/" + file) }
+    }
+
     @Test("D6: a directory in use, a foreign one and one that is not empty are refused and left as they are")
     func refusedDirectories() async throws {
         let node = try await prepared()

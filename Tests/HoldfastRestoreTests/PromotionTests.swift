@@ -39,6 +39,30 @@ struct PromotionTests {
         func replayEnded() { source.replayEnded() }
     }
 
+    /// The archive, but for what is done to a segment on the way; `nil`: it is missing.
+    private final class AlteredSource: RecoverySource {
+        private let source: ArchiveRecoverySource
+        private let alter: @Sendable (SegmentName, [UInt8]) -> [UInt8]?
+        private let otherHistory: [UInt8]?
+        init(
+            _ source: ArchiveRecoverySource, history: [UInt8]? = nil,
+            _ alter: @escaping @Sendable (SegmentName, [UInt8]) -> [UInt8]?
+        ) {
+            self.source = source
+            self.alter = alter
+            otherHistory = history
+        }
+        func segment(_ name: SegmentName) throws -> [UInt8]? { try source.segment(name).flatMap { alter(name, $0) } }
+        func holdsLater(than name: SegmentName) throws -> Bool { try source.holdsLater(than: name) }
+        func history(_ timeline: TimelineID) throws -> [UInt8]? { try otherHistory ?? source.history(timeline) }
+        func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) { source.willReplay(timelines) }
+        func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
+            try source.timelineToClaim(own: own, isForced: isForced)
+        }
+        func claim(_ timeline: TimelineID, history: [UInt8]) throws { try source.claim(timeline, history: history) }
+        func replayEnded() { source.replayEnded() }
+    }
+
     private struct Prepared {
         var node: ArchivedNode
         /// A commit behind the backup, with many dirty pages before it and more behind.
@@ -174,6 +198,48 @@ struct PromotionTests {
         try await prepared.node.stop()
     }
 
+    @Test("D5: where no backup lies in the newest branch's past, the default is the newest branch that has one")
+    func branchWithoutBackup() async throws {
+        let prepared = try await prepared()
+        let repository = prepared.node.repository
+        let first = try #require(try repository.backups().compactMap(\.usable).last)
+        let abandoned = try prepared.node.backup()
+        let branch = try open(prepared, try restore(prepared, "without", .promote))
+        #expect(branch.status.timeline > .first)
+        try branch.close()
+        try FileManager.default.removeItem(
+            atPath: prepared.node.directory.path + "/repository/main/backups/\(first.id)")
+        var request = RestoreRequest(data: prepared.node.directory.path + "/latest")
+        request.isCopy = true
+        let plan = try RestoreJob(repository, request).plan()
+        #expect(plan.backup.id == abandoned.id && plan.history.timeline == .first)
+        try await prepared.node.stop()
+    }
+
+    @Test("D5: a branch that leaves its timeline's past before that timeline began descends from the past alone")
+    func earlierBranch() async throws {
+        let prepared = try await prepared()
+        let repository = prepared.node.repository
+        let backup = try #require(try repository.backups().compactMap(\.usable).last)
+        let second = try open(prepared, try restore(prepared, "second", .promote))
+        let timeline = second.status.timeline
+        try second.switchWAL()
+        try second.close()
+        // Along the second timeline's history, to a place before its beginning.
+        var request = RestoreRequest(data: prepared.node.directory.path + "/third")
+        request.timeline = .number(timeline)
+        request.target = .lsn(backup.stopLSN)
+        request.takesOver = true
+        _ = try RestoreJob(repository, request).run()
+        let third = try open(prepared, request.data)
+        #expect(third.status.timeline > timeline)
+        let history = try #require(try repository.history(third.status.timeline))
+        let entries = try TimelineHistory(decoding: history).entries.map(\.timeline)
+        #expect(entries == [.first, third.status.timeline])
+        try third.close()
+        try await prepared.node.stop()
+    }
+
     @Test("D1, D5: a commit that runs on out of the segment where a timeline begins is archived, and restored again")
     func continuedCommit() async throws {
         let prepared = try await prepared()
@@ -256,6 +322,77 @@ struct PromotionTests {
             }
             try disk.syncDirectory(name.contains("/") ? String(name[..<name.lastIndex(of: "/")!]) : "")
         }
+    }
+
+    @Test("D4: replay to the archive's end stops neither inside a segment nor before one that is missing")
+    func brokenOff() async throws {
+        let prepared = try await prepared()
+        let node = prepared.node
+        // One segment more, the archive's last.
+        try node.engine.write { try $0.put("1", Array("late".utf8), Array("1".utf8)) }
+        let late = node.engine.publishedLSN
+        try node.archiveEverything()
+        var request = RestoreRequest(data: node.directory.path + "/broken-off")
+        request.action = .pause
+        request.isCopy = true
+        _ = try RestoreJob(node.repository, request).run()
+        let middle = SegmentName(timeline: .first, segment: SegmentNumber(containing: prepared.target))
+        let last = SegmentName(timeline: .first, segment: SegmentNumber(containing: late))
+        try #require(middle < last)
+        let cut = LogLayout.offset(late)
+        let variants: [(SegmentName, @Sendable (SegmentName, [UInt8]) -> [UInt8]?)] = [
+            (
+                last,
+                { name, bytes in
+                    name == last ? bytes[..<cut] + [UInt8](repeating: 0, count: bytes.count - cut) : bytes
+                }
+            ),
+            (middle, { name, bytes in name == middle ? nil : bytes }),
+        ]
+        for (altered, alter) in variants {
+            var options = EngineOptions(cacheBytes: 8 << 20, archiving: false)
+            options.recovery = AlteredSource(try ArchiveRecoverySource(node.repository, hold: nil), alter)
+            let error = #expect(throws: EngineError.self) {
+                try Engine(opening: RealDisk(root: request.data), options: options).close()
+            }
+            #expect(error?.description.contains(altered.description) == true, "\(String(describing: error))")
+        }
+        var options = EngineOptions(cacheBytes: 8 << 20, archiving: false)
+        options.recovery = try ArchiveRecoverySource(node.repository, hold: nil)
+        try Engine(opening: RealDisk(root: request.data), options: options).close()
+        try await node.stop()
+    }
+
+    @Test("D5: a timeline that has the backup's number and is another is followed neither by the plan nor by replay")
+    func otherTimeline() async throws {
+        let prepared = try await prepared()
+        let node = prepared.node
+        var request = RestoreRequest(data: node.directory.path + "/other-timeline")
+        request.action = .pause
+        request.isCopy = true
+        _ = try RestoreJob(node.repository, request).run()
+        let other = TimelineHistory(first: .random())
+        var options = EngineOptions(cacheBytes: 8 << 20, archiving: false)
+        options.recovery = AlteredSource(
+            try ArchiveRecoverySource(node.repository, hold: nil), history: other.encoded()
+        ) { $1 }
+        let replay = #expect(throws: EngineError.self) {
+            try Engine(opening: RealDisk(root: request.data), options: options).close()
+        }
+        #expect(replay?.description.contains("does not descend") == true, "\(String(describing: replay))")
+        // A branch of it, newer than anything that the backup's timeline has.
+        let branch = try other.branching(
+            .init(timeline: TimelineID(2), switchLSN: prepared.target, token: .random(), reason: "a stranger's"))
+        try node.repository.claim(TimelineID(2), history: branch.encoded())
+        request.data += "-again"
+        #expect(try RestoreJob(node.repository, request).plan().history.timeline == .first)
+        request.timeline = .number(TimelineID(2))
+        let plan = #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).plan() }
+        guard case .notOnHistory(_, TimelineID(2)) = plan else {
+            Issue.record("\(String(describing: plan))")
+            return
+        }
+        try await node.stop()
     }
 
     @Test("a target behind an old gap is reached from a newer backup, and one inside it names the segment")
