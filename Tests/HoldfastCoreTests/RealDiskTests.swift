@@ -31,6 +31,16 @@ struct RealDiskTests {
         #expect(throws: DiskError.self) { try disk.readAll("control", limit: 2) }
     }
 
+    @Test("A8: a read that fails is an error, never the file's end")
+    func failedRead() throws {
+        let directory = try TemporaryDirectory()
+        let disk = try RealDisk(root: directory.path)
+        // A directory can be opened for reading, and every read of it fails.
+        try disk.createDirectory("wal")
+        let file = try disk.open("wal", .read)
+        #expect(throws: DiskError.self) { try file.readBytes(count: 100, at: 0) }
+    }
+
     @Test("S2: a planted symbolic link is not followed, and nothing above the root is opened")
     func links() throws {
         let directory = try TemporaryDirectory()

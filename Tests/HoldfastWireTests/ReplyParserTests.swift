@@ -117,6 +117,21 @@ struct ReplyParserTests {
         ])
     func malformed(_ text: String) { #expect(Self.parse(Array(text.utf8)) == .failed) }
 
+    @Test("S9: a bulk string's length has a bound of its own, below the reply's")
+    func bulkBound() {
+        var limits = WireLimits()
+        limits.bulkBytes = 10
+        func isRefused(_ text: String) -> Bool {
+            var parser = ReplyParser(limits: limits)
+            let step = Array(text.utf8).withUnsafeBytes { parser.next(in: $0) }
+            if case .failed = step { return true }
+            return false
+        }
+        #expect(!isRefused("$10\r\n"))
+        #expect(isRefused("$11\r\n"))
+        #expect(isRefused("*1\r\n=11\r\n"))
+    }
+
     @Test("S9: a count of millions announces nothing but a wait")
     func announcedCount() {
         // The largest count that is allowed: 64 million elements, of which none has come.
