@@ -53,7 +53,7 @@ struct ArchiveAwayTests {
         for command in [["backup"], ["wal", "push"]] {
             let refused = try cluster.run(command)
             #expect(refused.status == 69, "\(refused.errors)")
-            #expect(refused.errors.contains("not there any more"), "\(refused.errors)")
+            #expect(refused.errors.contains("the repository is not there"), "\(refused.errors)")
         }
         #expect(!FileManager.default.fileExists(atPath: cluster.repository), "an empty archive was made instead")
     }
