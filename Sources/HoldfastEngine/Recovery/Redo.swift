@@ -109,12 +109,11 @@ struct PageSet {
 }
 
 extension PageCache {
-    /// A slot for a page that is about to be overwritten whole.
+    /// A slot for a page that is about to be overwritten whole; its bytes are whatever they were.
     func slotForImage(of page: PageNumber) throws(EngineError) -> UInt32 {
         let known = table[page]
         if known != 0 { return known }
         let slot = try takeSlot()
-        memset(frames.address(slot), 0, Page.bytes)
         lock.lock()
         installNewest(slot, for: page)
         lock.unlock()
