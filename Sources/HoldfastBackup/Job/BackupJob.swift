@@ -194,7 +194,7 @@ package struct BackupJob: Sendable {
     }
 
     /// Waits until every segment of the range is in the archive, each of the timeline that was backed up and the last one
-    /// up to the stop. The leader has switched that one out.
+    /// with the record that ended it. The leader has switched that one out.
     private func waitForArchive(
         _ range: BackupRecord.WALRange, _ start: LeaderConnection.Start, _ stop: LeaderConnection.Stop,
         _ taking: BackupTaking
@@ -271,7 +271,7 @@ package enum BackupError: DiagnosableError {
     case notArchived(SegmentName, seconds: Int)
     /// The archive holds a segment of another node's timeline under a name that the backup needs.
     case otherTimeline(SegmentName, expected: TimelineToken, found: TimelineToken)
-    /// The archived last segment does not reach the backup's stop LSN.
+    /// The archived last segment does not hold the record that ended the backup.
     case endMissing(SegmentName, stop: LSN)
 
     package var diagnosis: Diagnosis {
@@ -304,9 +304,8 @@ package enum BackupError: DiagnosableError {
         case .endMissing(let segment, let stop):
             Diagnosis(
                 "the archived WAL is not the leader's", at: segment.description,
-                why:
-                    "the backup's end at \(stop) is not in it: the leader's directory was put back to an earlier state",
-                next: "restore the leader from the archive, which opens a new timeline; its own copy is behind",
+                why: "the backup's end at \(stop) is not in it, as when the leader's directory was put back",
+                next: "if it was, restore the leader from the archive, which opens a new timeline",
                 status: .dataError)
         }
     }
