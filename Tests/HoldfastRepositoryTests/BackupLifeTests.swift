@@ -1,5 +1,7 @@
+import Glibc
 import HoldfastCore
 import HoldfastRepositoryTestSupport
+import HoldfastTestSupport
 import Testing
 
 @testable import HoldfastRepository
@@ -70,6 +72,39 @@ struct BackupLifeTests {
         #expect(try repository.backup(whole.id)?.usable == nil)
         try whole.commit(first)
         #expect(try repository.backup(whole.id)?.usable != nil)
+    }
+
+    @Test("S9: a marker that cannot be read hides no other backup, and a store without permission is told as that")
+    func unreadableMarker() throws {
+        let directory = try TemporaryDirectory()
+        let root = directory.path + "/repository"
+        let repository = try Repository.openOrCreate(
+            PosixStore(root: root), cluster: "main", systemIdentifier: SystemIdentifier(rawValue: 7),
+            environment: machine.environment)
+        let first = try BackupFixture.take(repository)
+        let second = try BackupFixture.take(repository)
+        let marker = root + "/" + repository.layout.backupRecord(first.id).text
+        #expect(rename(marker, marker + ".aside") == 0)
+        #expect(symlink(marker + ".aside", marker) == 0)
+        let entries = try repository.backups()
+        #expect(entries.compactMap(\.usable) == [second])
+        guard case .damaged = entries.first?.state else {
+            Issue.record("\(entries)")
+            return
+        }
+        #expect(!StoreError("read", root, .permission).isOfOneObject)
+        #expect(!StoreError("read", root, .away).isOfOneObject)
+    }
+
+    @Test("S3: a cluster has one name in a repository: a second part for the same identifier is refused")
+    func oneName() throws {
+        _ = try repository()
+        #expect(throws: RepositoryError.knownByOtherName("typo", as: "main", place: store.place)) {
+            _ = try Repository.openOrCreate(
+                store, cluster: "typo", systemIdentifier: try repository().systemIdentifier,
+                environment: machine.environment)
+        }
+        #expect(try Repository.clusters(in: store) == ["main"])
     }
 
     @Test("taken, listed, and read back as it was written")
