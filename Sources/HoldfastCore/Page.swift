@@ -18,49 +18,49 @@ import CShims
 /// A page of zeros is one that was never written.
 ///
 /// `Page` is a borrowed view of 8,192 bytes that somebody else owns and keeps alive.
-package struct Page {
-    package static let bytes = 8192
-    package static let headerBytes = 24
+public struct Page {
+    @inlinable public static var bytes: Int { 8192 }
+    @inlinable public static var headerBytes: Int { 24 }
 
-    package let base: UnsafeMutableRawPointer
+    public let base: UnsafeMutableRawPointer
 
-    @inline(__always) package init(_ base: UnsafeMutableRawPointer) { self.base = base }
+    @inlinable @inline(__always) public init(_ base: UnsafeMutableRawPointer) { self.base = base }
     /// A view for reading; writing through it is a mistake that nothing catches.
-    @inline(__always) package init(reading base: UnsafeRawPointer) {
+    @inlinable @inline(__always) public init(reading base: UnsafeRawPointer) {
         self.base = UnsafeMutableRawPointer(mutating: base)
     }
 
-    @inline(__always) package var checksum: UInt32 {
+    @inlinable @inline(__always) public var checksum: UInt32 {
         get { base.loadUnaligned(fromByteOffset: 0, as: UInt32.self) }
         nonmutating set { base.storeBytes(of: newValue, toByteOffset: 0, as: UInt32.self) }
     }
-    @inline(__always) package var number: PageNumber {
+    @inlinable @inline(__always) public var number: PageNumber {
         get { PageNumber(base.loadUnaligned(fromByteOffset: 4, as: UInt32.self)) }
         nonmutating set { base.storeBytes(of: newValue.rawValue, toByteOffset: 4, as: UInt32.self) }
     }
-    @inline(__always) package var lsn: LSN {
+    @inlinable @inline(__always) public var lsn: LSN {
         get { LSN(base.loadUnaligned(fromByteOffset: 8, as: UInt64.self)) }
         nonmutating set { base.storeBytes(of: newValue.rawValue, toByteOffset: 8, as: UInt64.self) }
     }
     /// The kind's raw byte: what is read from a disk need not be a `PageKind`.
-    @inline(__always) package var rawKind: UInt8 {
+    @inlinable @inline(__always) public var rawKind: UInt8 {
         get { base.load(fromByteOffset: 16, as: UInt8.self) }
         nonmutating set { base.storeBytes(of: newValue, toByteOffset: 16, as: UInt8.self) }
     }
-    @inline(__always) package var kind: PageKind? { PageKind(rawValue: rawKind) }
-    @inline(__always) package var level: UInt8 {
+    @inlinable @inline(__always) public var kind: PageKind? { PageKind(rawValue: rawKind) }
+    @inlinable @inline(__always) public var level: UInt8 {
         get { base.load(fromByteOffset: 17, as: UInt8.self) }
         nonmutating set { base.storeBytes(of: newValue, toByteOffset: 17, as: UInt8.self) }
     }
-    @inline(__always) package var flags: UInt16 {
+    @inlinable @inline(__always) public var flags: UInt16 {
         get { base.loadUnaligned(fromByteOffset: 18, as: UInt16.self) }
         nonmutating set { base.storeBytes(of: newValue, toByteOffset: 18, as: UInt16.self) }
     }
-    @inline(__always) package var lower: Int {
+    @inlinable @inline(__always) public var lower: Int {
         get { Int(base.loadUnaligned(fromByteOffset: 20, as: UInt16.self)) }
         nonmutating set { base.storeBytes(of: UInt16(truncatingIfNeeded: newValue), toByteOffset: 20, as: UInt16.self) }
     }
-    @inline(__always) package var upper: Int {
+    @inlinable @inline(__always) public var upper: Int {
         get { Int(base.loadUnaligned(fromByteOffset: 22, as: UInt16.self)) }
         nonmutating set { base.storeBytes(of: UInt16(truncatingIfNeeded: newValue), toByteOffset: 22, as: UInt16.self) }
     }
@@ -76,7 +76,7 @@ package struct Page {
     }
 
     /// Zeroes the hole. Every version is normalized before it is logged, written or compared.
-    @inline(__always) package func zeroHole() {
+    @inlinable @inline(__always) public func zeroHole() {
         let lower = self.lower, upper = self.upper
         if lower < upper { (base + lower).initializeMemory(as: UInt8.self, repeating: 0, count: upper - lower) }
     }
@@ -114,7 +114,7 @@ package struct Page {
 }
 
 /// What a page holds. Stored: never renumber.
-package enum PageKind: UInt8, Sendable {
+public enum PageKind: UInt8, Sendable {
     /// Page 0: the size of the page space, the head of the free list.
     case meta = 1
     case leaf = 2

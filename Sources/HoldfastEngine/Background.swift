@@ -80,36 +80,16 @@ final class Background: @unchecked Sendable {
     }()
     private static var isBackgroundThread: Bool { pthread_getspecific(marker) != nil }
 
+    /// A thread that cannot be started is one that has ended.
     private func startThread(_ body: @escaping @Sendable () -> Void) {
-        let box = Unmanaged.passRetained(
-            ThreadBody {
-                Self.markThread()
-                body()
-            })
-        var thread = pthread_t()
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        let code = pthread_create(
-            &thread, &attributes,
-            { argument in
-                let body = Unmanaged<ThreadBody>.fromOpaque(argument!).takeRetainedValue()
-                body.run()
-                return nil
-            }, box.toOpaque())
-        pthread_attr_destroy(&attributes)
-        if code != 0 {
-            box.release()
-            ended()
+        let isStarted = DetachedThread.start {
+            Self.markThread()
+            body()
         }
+        if !isStarted { ended() }
     }
 
     private static func markThread() { pthread_setspecific(marker, UnsafeRawPointer(bitPattern: 1)) }
-
-    private final class ThreadBody: Sendable {
-        let run: @Sendable () -> Void
-        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-    }
 }
 
 /// One turn after the other on its own thread.

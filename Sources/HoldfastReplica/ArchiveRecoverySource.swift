@@ -35,7 +35,7 @@ package final class ArchiveRecoverySource: RecoverySource {
         reading.withLock { $0.timelines = timelines }
     }
 
-    package func segment(_ name: SegmentName) throws -> [UInt8]? {
+    package func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
         let prefetcher = reading.withLock { reading -> SegmentPrefetcher in
             if let running = reading.prefetcher { return running }
             let timelines = reading.timelines
@@ -48,7 +48,7 @@ package final class ArchiveRecoverySource: RecoverySource {
             reading.prefetcher = made
             return made
         }
-        return try prefetcher.segment(name)
+        return try prefetcher.segment(name, reusing: spent)
     }
 
     package func holdsLater(than name: SegmentName) throws -> Bool {

@@ -19,10 +19,14 @@ package final class LogReader<Source: SegmentSource> {
     package private(set) var end: LogEnd?
 
     private let system: SystemIdentifier
+    /// Where segments are read to that the source does not hold in memory.
     private let buffer: UnsafeMutableRawPointer
     private var loaded: SegmentName?
-    /// Bytes of the loaded segment that are in the buffer, from its start.
+    /// The loaded segment's bytes: in the buffer, or the source's own.
+    private var base: UnsafeRawPointer
+    /// How many of them are there, from its start.
     private var filled = 0
+    private var isInMemory = false
     private var checksum: RecordChecksum
     private var timeline: TimelineID
     private var timelineEnd: LSN
@@ -43,6 +47,7 @@ package final class LogReader<Source: SegmentSource> {
         timelineEnd = history.end(of: timeline) ?? .max
         checksum = RecordChecksum(system: system, timeline: timeline)
         buffer = .allocate(byteCount: SegmentNumber.bytes, alignment: 4096)
+        base = UnsafeRawPointer(buffer)
     }
 
     deinit { buffer.deallocate() }
@@ -61,7 +66,7 @@ package final class LogReader<Source: SegmentSource> {
         let at = LogLayout.offset(LogLayout.firstRecord(atOrAfter: position))
         let start = number.start + at
         guard try fill(to: at + LogLayout.recordHeaderBytes) else { return finish(.shortSegment) }
-        let header = RecordHeader(buffer + at)
+        let header = RecordHeader(reading: base + at)
         let length = header.length
         // Bounded before anything is read or checked: by the segment, and but for fillers by the longest record.
         guard length >= LogLayout.recordHeaderBytes, LogLayout.aligned(length) <= SegmentNumber.bytes - at,
@@ -72,7 +77,7 @@ package final class LogReader<Source: SegmentSource> {
         guard header.lsn == start else { return finish(.wrongLSN(header.lsn)) }
         guard try fill(to: at + LogLayout.aligned(length)) else { return finish(.shortSegment) }
         let crc = header.crc
-        guard checksum.of(buffer + at, length: length) == crc else { return finish(.checksum) }
+        guard checksum.of(base + at, length: length) == crc else { return finish(.checksum) }
         guard chain == nil || header.previousCRC == chain else { return finish(.doesNotFollow) }
         guard let kind = RecordKind(rawValue: header.rawKind) else {
             throw .invalid(at: start, "its kind \(header.rawKind) is unknown to this version")
@@ -87,7 +92,7 @@ package final class LogReader<Source: SegmentSource> {
             start: start, end: end, timeline: timeline, kind: kind, flags: header.flags, mark: mark, crc: crc,
             previousCRC: header.previousCRC,
             body: UnsafeRawBufferPointer(
-                start: buffer + at + LogLayout.recordHeaderBytes, count: length - LogLayout.recordHeaderBytes))
+                start: base + at + LogLayout.recordHeaderBytes, count: length - LogLayout.recordHeaderBytes))
     }
 
     private func enterTimeline(_ next: TimelineID) {
@@ -102,12 +107,11 @@ package final class LogReader<Source: SegmentSource> {
         filled = 0
         for entry in history.entries.reversed() where entry.timeline >= timeline && entry.switchLSN < number.end {
             let name = SegmentName(timeline: entry.timeline, segment: number)
-            guard let count = try source.read(name, at: 0, into: window(0)) else { continue }
-            filled = count
-            guard count >= LogLayout.segmentHeaderBytes else { return .shortSegment }
+            guard try begin(name) else { continue }
+            guard filled >= LogLayout.segmentHeaderBytes else { return .shortSegment }
             let header: SegmentHeader
             do throws(SegmentHeaderFault) {
-                header = try SegmentHeader(reading: buffer)
+                header = try SegmentHeader(reading: base)
             } catch {
                 if case .newerVersion(let version) = error { throw .newerFormat(place: name.walPath, version: version) }
                 return isZero(0, LogLayout.segmentHeaderBytes) ? .zeros : .segmentHeader
@@ -117,6 +121,21 @@ package final class LogReader<Source: SegmentSource> {
             return nil
         }
         return .missingSegment
+    }
+
+    /// Makes a segment's first bytes present; `false` when there is no such segment.
+    private func begin(_ name: SegmentName) throws(WALError) -> Bool {
+        switch try source.find(name) {
+        case .missing: return false
+        case .inMemory(let bytes):
+            guard let start = bytes.baseAddress else { return false }
+            (base, filled, isInMemory) = (start, min(bytes.count, SegmentNumber.bytes), true)
+        case .byReading:
+            (base, filled, isInMemory) = (UnsafeRawPointer(buffer), 0, false)
+            guard let count = try source.read(name, at: 0, into: window(0)) else { return false }
+            filled = count
+        }
+        return true
     }
 
     private func mismatch(_ header: SegmentHeader, _ entry: TimelineHistory.Entry, _ number: SegmentNumber) -> String? {
@@ -140,7 +159,8 @@ package final class LogReader<Source: SegmentSource> {
     @inline(__always)
     private func fill(to bytes: Int) throws(WALError) -> Bool {
         while filled < bytes {
-            guard let name = loaded, let count = try source.read(name, at: filled, into: window(filled)), count > 0
+            guard !isInMemory, let name = loaded, let count = try source.read(name, at: filled, into: window(filled)),
+                count > 0
             else { return false }
             filled += count
         }
@@ -148,7 +168,7 @@ package final class LogReader<Source: SegmentSource> {
     }
 
     private func isZero(_ from: Int, _ count: Int) -> Bool {
-        ZeroBytes.equal(buffer + from, count)
+        ZeroBytes.equal(base + from, count)
     }
 
     private func headerIsZero(_ at: Int) -> Bool { isZero(at, LogLayout.recordHeaderBytes) }

@@ -12,54 +12,83 @@ import HoldfastCore
 /// is a move, `offset (2), length | 0x8000 (2), source offset (2)`: that many bytes of the page as it then is.
 /// Ranges are carried out in order. Nothing names bytes 0 ..< 16 of a page: the CRC is stamped when the page
 /// is written, the number is the change's, the pageLSN is the commit's end. The hole is not logged; it is zero.
-package struct PageChange {
-    package static let headerBytes = 8
+///
+/// Public, and so its iterator, for the sake of replay, in which they run millions of times a second: the compiler inlines
+/// what is public and inlinable into another module, and nothing else.
+public struct PageChange {
+    @inlinable public static var headerBytes: Int { 8 }
     /// Bytes 0 ..< 16 of a page are never logged.
-    static let loggedFrom = 16
-    static let rangeHeaderBytes = 4
-    static let moveBytes = 6
-    static let moveFlag: UInt16 = 0x8000
+    static var loggedFrom: Int { 16 }
+    static var rangeHeaderBytes: Int { 4 }
+    static var moveBytes: Int { 6 }
+    static var moveFlag: UInt16 { 0x8000 }
 
-    package enum Form: UInt16, Sendable {
+    public enum Form: UInt16, Sendable {
         case difference = 1
         case image = 2
     }
 
-    package let page: PageNumber
-    package let form: Form
+    public let page: PageNumber
+    public let form: Form
     /// Owned by whoever owns the commit's payload.
-    package let payload: UnsafeRawBufferPointer
+    public let payload: UnsafeRawBufferPointer
 
-    package var isImage: Bool { form == .image }
+    @inlinable public var isImage: Bool { form == .image }
+
+    @inlinable @inline(__always)
+    init(page: PageNumber, form: Form, payload: UnsafeRawBufferPointer) {
+        self.page = page
+        self.form = form
+        self.payload = payload
+    }
 }
 
 /// Walks the changes of a commit's payload.
-package struct PageChangeIterator {
-    private var rest: UnsafeRawBufferPointer
+public struct PageChangeIterator {
+    @usableFromInline var rest: UnsafeRawBufferPointer
 
-    package init(_ payload: UnsafeRawBufferPointer) { rest = payload }
+    @inlinable package init(_ payload: UnsafeRawBufferPointer) { rest = payload }
 
-    /// The next change, `nil` at the end. Throws `impossibleChange` where the bytes cannot be one.
-    @inline(__always)
-    package mutating func next() throws(WALError) -> PageChange? {
+    /// The next change, `nil` at the end. Throws where the bytes cannot be one.
+    @inlinable @inline(__always)
+    public mutating func next() throws(ImpossibleChange) -> PageChange? {
         guard let base = rest.baseAddress, rest.count > 0 else { return nil }
         guard rest.count >= PageChange.headerBytes else {
-            throw .impossibleChange(page: PageNumber(UInt32.max), "a change is cut after \(rest.count) bytes")
+            throw ImpossibleChange(PageNumber(UInt32.max), "a change is cut after \(rest.count) bytes")
         }
         let page = PageNumber(base.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
         let bytes = Int(base.loadUnaligned(fromByteOffset: 6, as: UInt16.self))
         guard let form = PageChange.Form(rawValue: base.loadUnaligned(fromByteOffset: 4, as: UInt16.self)) else {
-            throw .impossibleChange(page: page, "its form is unknown")
+            throw ImpossibleChange(page, "its form is unknown")
         }
-        guard bytes <= rest.count - PageChange.headerBytes else {
-            throw .impossibleChange(page: page, "\(bytes) bytes are announced and \(rest.count - 8) are there")
+        let taken = PageChange.headerBytes + bytes
+        guard taken <= rest.count else {
+            throw ImpossibleChange(page, "\(bytes) bytes are announced and \(rest.count - 8) are there")
         }
-        let change = PageChange(
+        rest = UnsafeRawBufferPointer(start: base + taken, count: rest.count - taken)
+        return PageChange(
             page: page, form: form,
             payload: UnsafeRawBufferPointer(start: base + PageChange.headerBytes, count: bytes))
-        let taken = PageChange.headerBytes + bytes
-        rest = UnsafeRawBufferPointer(start: base + taken, count: rest.count - taken)
-        return change
+    }
+}
+
+/// A change that cannot be read, or not be applied to the page that it names.
+public struct ImpossibleChange: DiagnosableError, Equatable {
+    public let page: PageNumber
+    public let why: String
+
+    /// Out of line: what calls it is inlined into loops.
+    @inline(never) @usableFromInline
+    init(_ page: PageNumber, _ why: @autoclosure () -> String) {
+        self.page = page
+        self.why = why()
+    }
+
+    public var diagnosis: Diagnosis {
+        Diagnosis(
+            "a logged change of page \(page) cannot be applied", why: why,
+            next: "the data directory cannot be trusted: restore the cluster from a backup (holdfast restore)",
+            status: .dataError)
     }
 }
 
@@ -68,12 +97,12 @@ package struct PageChangeIterator {
 /// An image is applied whatever the page holds, which may be torn; a difference only when the page's LSN is below
 /// `commitEnd`. Sets the page's number and LSN, leaves a zero hole; the CRC is stamped when the page is written.
 /// - Returns: `false` when the page was left as it is, since it is as new or newer.
-/// - Throws: `impossibleChange` for ranges outside the page or a page that cannot be meant. A page that was
+/// - Throws: for ranges outside the page or a page that cannot be meant. A page that was
 ///   being changed is then in an undefined state.
 @discardableResult
 package func apply(
     _ change: PageChange, to page: UnsafeMutableRawPointer, commitEnd: LSN
-) throws(WALError) -> Bool {
+) throws(ImpossibleChange) -> Bool {
     switch change.form {
     case .image:
         try applyImage(change, to: Page(page))
@@ -85,16 +114,16 @@ package func apply(
     return true
 }
 
-private func applyImage(_ change: PageChange, to page: Page) throws(WALError) {
+private func applyImage(_ change: PageChange, to page: Page) throws(ImpossibleChange) {
     let count = change.payload.count
     guard let source = change.payload.baseAddress, count >= Page.headerBytes - PageChange.loggedFrom else {
-        throw .impossibleChange(page: change.page, "an image of \(count) bytes")
+        throw ImpossibleChange(change.page, "an image of \(count) bytes")
     }
     let header = Page(reading: source - PageChange.loggedFrom)
     let lower = header.lower, upper = header.upper
     guard lower >= Page.headerBytes, lower <= upper, upper <= Page.bytes,
         count == lower - PageChange.loggedFrom + Page.bytes - upper
-    else { throw .impossibleChange(page: change.page, "an image of \(count) bytes, lower \(lower), upper \(upper)") }
+    else { throw ImpossibleChange(change.page, "an image of \(count) bytes, lower \(lower), upper \(upper)") }
     let front = lower - PageChange.loggedFrom
     page.checksum = 0
     page.number = change.page
@@ -103,40 +132,40 @@ private func applyImage(_ change: PageChange, to page: Page) throws(WALError) {
     (page.base + upper).copyMemory(from: source + front, byteCount: Page.bytes - upper)
 }
 
-private func applyDifference(_ change: PageChange, to page: Page) throws(WALError) {
+private func applyDifference(_ change: PageChange, to page: Page) throws(ImpossibleChange) {
     guard page.number == change.page else {
-        throw .impossibleChange(page: change.page, "a difference meets the bytes of page \(page.number)")
+        throw ImpossibleChange(change.page, "a difference meets the bytes of page \(page.number)")
     }
     let oldLower = page.lower, oldUpper = page.upper
     guard oldLower >= Page.headerBytes, oldLower <= oldUpper, oldUpper <= Page.bytes else {
-        throw .impossibleChange(page: change.page, "a difference meets a page without sound bounds")
+        throw ImpossibleChange(change.page, "a difference meets a page without sound bounds")
     }
     var at = 0
     let count = change.payload.count
     while at < count {
         let base = change.payload.baseAddress!
         guard count - at >= PageChange.rangeHeaderBytes else {
-            throw .impossibleChange(page: change.page, "a range is cut")
+            throw ImpossibleChange(change.page, "a range is cut")
         }
         let offset = Int(base.loadUnaligned(fromByteOffset: at, as: UInt16.self))
         let raw = base.loadUnaligned(fromByteOffset: at + 2, as: UInt16.self)
         let length = Int(raw & ~PageChange.moveFlag)
         guard offset >= PageChange.loggedFrom, offset + length <= Page.bytes else {
-            throw .impossibleChange(page: change.page, "a range \(offset) ..< \(offset + length)")
+            throw ImpossibleChange(change.page, "a range \(offset) ..< \(offset + length)")
         }
         if raw & PageChange.moveFlag == 0 {
             guard count - at - PageChange.rangeHeaderBytes >= length else {
-                throw .impossibleChange(page: change.page, "a range of \(length) bytes is cut")
+                throw ImpossibleChange(change.page, "a range of \(length) bytes is cut")
             }
             (page.base + offset).copyMemory(from: base + at + PageChange.rangeHeaderBytes, byteCount: length)
             at += PageChange.rangeHeaderBytes + length
         } else {
             guard count - at >= PageChange.moveBytes else {
-                throw .impossibleChange(page: change.page, "a move is cut")
+                throw ImpossibleChange(change.page, "a move is cut")
             }
             let source = Int(base.loadUnaligned(fromByteOffset: at + 4, as: UInt16.self))
             guard source >= PageChange.loggedFrom, source + length <= Page.bytes else {
-                throw .impossibleChange(page: change.page, "a move from \(source) ..< \(source + length)")
+                throw ImpossibleChange(change.page, "a move from \(source) ..< \(source + length)")
             }
             // `copyMemory` is a memmove: the two may overlap.
             (page.base + offset).copyMemory(from: page.base + source, byteCount: length)
@@ -145,7 +174,7 @@ private func applyDifference(_ change: PageChange, to page: Page) throws(WALErro
     }
     let lower = page.lower, upper = page.upper
     guard lower >= Page.headerBytes, lower <= upper, upper <= Page.bytes else {
-        throw .impossibleChange(page: change.page, "the change leaves bounds \(lower), \(upper)")
+        throw ImpossibleChange(change.page, "the change leaves bounds \(lower), \(upper)")
     }
     // The old hole is zero already (every stored version is normalized), so what the hole gained is zeroed.
     zero(page, lower, min(oldLower, upper))

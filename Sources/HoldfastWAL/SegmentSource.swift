@@ -2,11 +2,26 @@ import HoldfastCore
 
 /// Where a reader finds segments.
 package protocol SegmentSource {
+    /// Asked before a segment is read.
+    func find(_ name: SegmentName) throws(WALError) -> FoundSegment
+
     /// Reads bytes of a segment from `offset`, until the buffer is full or the segment ends; returns the count.
     /// `nil` when there is no such segment. A read error throws: it is never taken for an end of the log.
     func read(
         _ name: SegmentName, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
     ) throws(WALError) -> Int?
+}
+
+package enum FoundSegment {
+    case missing
+    /// All of its bytes: valid until another segment is asked for.
+    case inMemory(UnsafeRawBufferPointer)
+    /// To be had by `read`, which says whether it is there at all.
+    case byReading
+}
+
+extension SegmentSource {
+    package func find(_ name: SegmentName) throws(WALError) -> FoundSegment { .byReading }
 }
 
 /// The segments in a data directory's `wal/`. Keeps the file read last open. Used by one thread at a time.

@@ -10,8 +10,6 @@ package enum WALError: DiagnosableError {
     case damaged(LogEnd, evidence: DamageEvidence)
     /// A record that verifies says something impossible.
     case invalid(at: LSN, String)
-    /// A page change that cannot be applied to the page it names.
-    case impossibleChange(page: PageNumber, String)
     /// Written by a later version of Holdfast.
     case newerFormat(place: String, version: UInt32)
     /// A timeline history that cannot be read.
@@ -40,9 +38,6 @@ package enum WALError: DiagnosableError {
                 status: .dataError)
         case .invalid(let lsn, let what):
             return Diagnosis("the record at \(lsn) makes no sense", why: what, next: restore, status: .dataError)
-        case .impossibleChange(let page, let what):
-            return Diagnosis(
-                "a logged change of page \(page) cannot be applied", why: what, next: restore, status: .dataError)
         case .newerFormat(let place, let version):
             return Diagnosis(
                 "the write-ahead log is of a newer format", at: place, why: "its version is \(version)",

@@ -83,7 +83,7 @@ struct RecordTests {
         SegmentSummary(
             segment: SegmentName(timeline: TimelineID(2), segment: SegmentNumber(0x305)),
             systemIdentifier: SystemIdentifier(rawValue: 7), token: TimelineToken(rawValue: 0x1122_3344_5566_7788),
-            bytes: SegmentNumber.bytes, sha256: SHA256Digest(of: [1, 2, 3]),
+            bytes: SegmentNumber.bytes, sha256: SHA256Digest(of: [1, 2, 3]), crc32c: 0x0403_0201,
             records: .init(first: LSN(0x3_0500_0040), end: LSN(0x3_0600_0000)),
             commits: .init(
                 count: 3, firstTransaction: TransactionID(10), lastTransaction: TransactionID(14),
@@ -98,15 +98,16 @@ struct RecordTests {
     @Test("a summary's bytes are as its table says")
     func goldenSummary() throws {
         let bytes = summary().encoded()
-        #expect(bytes.count == 160 + 2 * 8 + 18 + 14)
+        #expect(bytes.count == 168 + 2 * 8 + 18 + 14)
         #expect(Array(bytes[0..<12]) == Array("HOLDFSUM".utf8) + [1, 0, 0, 0])
         #expect(bytes[16] == 7 && Array(bytes[24..<32]) == [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11])
         #expect(Array(bytes[32..<44]) == [5, 3, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0])
         #expect(Array(bytes[48..<80]) == SHA256Digest(of: [1, 2, 3]).bytes)
-        #expect(bytes[96] == 3 && bytes[104] == 10 && bytes[112] == 14)
-        #expect(Array(bytes[160..<176]) == [0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0])
+        #expect(Array(bytes[80..<88]) == [1, 2, 3, 4, 0, 0, 0, 0])
+        #expect(bytes[104] == 3 && bytes[112] == 10 && bytes[120] == 14)
+        #expect(Array(bytes[168..<184]) == [0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0])
         #expect(
-            SHA256Digest(of: bytes).description == "a44a290c2b17ff95d9e6c84213ec977034ccf5bfaf2a742d25dcd23922bcb1d9")
+            SHA256Digest(of: bytes).description == "1dfefd4b95782f5bba200d713bfd69ff25af24fb19d2bf66a1bf328db47ed62b")
         #expect(try SegmentSummary(decoding: bytes, at: "x") == summary())
     }
 
@@ -115,12 +116,12 @@ struct RecordTests {
         var generator = SeededGenerator(seed: SeededGenerator.announcedSeed("summary"))
         let good = summary().encoded()
         for value in [0, UInt32.max, 1 << 31, UInt32.max - 1, 1_000] {
-            for offset in [44, 152, 156, 160, 164] {
+            for offset in [44, 160, 164, 168, 172] {
                 var bytes = good
                 withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + 4, with: $0) }
                 // With a CRC that fits, so that the lengths are what is judged.
                 _ = try? SegmentSummary(decoding: resealed(bytes), at: "x")
-                if value != 0, offset != 44, offset != 160 {
+                if value != 0, offset != 44, offset != 168 {
                     #expect(throws: RepositoryError.self, "\(value) at \(offset)") {
                         try SegmentSummary(decoding: resealed(bytes), at: "x")
                     }

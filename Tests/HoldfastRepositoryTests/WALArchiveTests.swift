@@ -42,7 +42,8 @@ struct WALArchiveTests {
     ) -> SegmentSummary {
         SegmentSummary(
             segment: name, systemIdentifier: system, token: token, bytes: bytes.count,
-            sha256: SHA256Digest(of: bytes), records: nil, commits: nil,
+            sha256: SHA256Digest(of: bytes), crc32c: bytes.withUnsafeBytes { SegmentSummary.checksum(of: $0) },
+            records: nil, commits: nil,
             pageRuns: [.init(first: PageNumber(3), count: 2)], restorePoints: [])
     }
 
@@ -194,8 +195,10 @@ struct WALArchiveTests {
         #expect(total > 20)
     }
 
-    @Test("D4: a segment that is empty, short, damaged, missing or exchanged is named and never returned")
-    func damage() throws {
+    @Test(
+        "D4: a segment that is empty, short, damaged, missing or exchanged is named and never returned",
+        arguments: [false, true])
+    func damage(isReplay: Bool) throws {
         for codec in Codec.allCases {
             let memory = MemoryStore()
             let archive = try Self.archive(memory, Compression(codec, level: 1))
@@ -213,7 +216,11 @@ struct WALArchiveTests {
             for (what, bytes) in variants {
                 memory.overwrite(path, bytes)
                 do {
-                    _ = try archive.fetch(Self.name(2))
+                    if isReplay {
+                        _ = try archive.fetch(Self.name(2), into: SegmentBuffer())
+                    } else {
+                        _ = try archive.fetch(Self.name(2))
+                    }
                     Issue.record("\(codec.name), \(what): it was returned")
                 } catch let error as RepositoryError {
                     guard case .segmentDamaged(let name, _, let why) = error else {
@@ -266,6 +273,16 @@ struct WALArchiveTests {
         #expect(try same(archive.fetch(Self.name(1)), Self.bytes(1)))
     }
 
+    @Test("D4: a summary whose two checksums are of different bytes is refused whoever reads, and so by check")
+    func contradiction() throws {
+        let bytes = Self.bytes(1)
+        var summary = Self.summary(Self.name(1), bytes)
+        summary.crc32c ^= 1
+        try Self.push(archive, Self.name(1), bytes, summary)
+        #expect(throws: RepositoryError.self) { _ = try archive.fetch(Self.name(1)) }
+        #expect(throws: RepositoryError.self) { _ = try archive.fetch(Self.name(1), into: SegmentBuffer()) }
+    }
+
     @Test("D4: a neighbour's summary is named as that where nothing but summaries is read, as a plan does")
     func exchangedSummary() throws {
         for number in UInt64(1)...2 { try Self.push(archive, Self.name(number), Self.bytes(number)) }
@@ -314,6 +331,34 @@ struct WALArchiveTests {
         #expect(try same(reader.segment(Self.name(3)), Self.bytes(3)))
         #expect(throws: RepositoryError.self) { _ = try reader.segment(Self.name(4)) }
     }
+
+    @Test("a segment that the prefetching reader handed out stays as it is until it is given back")
+    func prefetchReuse() throws {
+        for number in UInt64(1)...12 { try Self.push(archive, Self.name(number), Self.bytes(number)) }
+        let reader = SegmentPrefetcher(archive, ahead: 3, workers: 2)
+        defer { reader.stop() }
+        let kept = try #require(try reader.segment(Self.name(1)))
+        var spent: SegmentBuffer?
+        var seen: Set<ObjectIdentifier> = []
+        for number in UInt64(2)...12 {
+            let segment = try #require(try reader.segment(Self.name(number), reusing: spent))
+            #expect(segment !== kept)
+            #expect(same(segment, Self.bytes(number)))
+            seen.insert(ObjectIdentifier(segment))
+            spent = segment
+        }
+        #expect(same(kept, Self.bytes(1)))
+        // Ahead, being fetched, handed out; and never one more for each segment.
+        #expect(seen.count <= 3 + 2 + 1)
+    }
+}
+
+private func same(_ one: SegmentBuffer?, _ other: [UInt8]) -> Bool {
+    one.map { segment in other.withUnsafeBytes { same(segment.bytes, $0) } } ?? false
+}
+
+private func same(_ one: UnsafeRawBufferPointer, _ other: UnsafeRawBufferPointer) -> Bool {
+    one.count == other.count && memcmp(one.baseAddress!, other.baseAddress!, one.count) == 0
 }
 
 /// Equality of segments at the speed of memory, and without printing them.

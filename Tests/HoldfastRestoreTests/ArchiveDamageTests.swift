@@ -103,6 +103,7 @@ struct ArchiveDamageTests {
             if foreigner == .anotherNode { foreign.token = .random() }
             foreign.records?.end = segment.segment.end
             foreign.sha256 = SHA256Digest(of: bytes)
+            foreign.crc32c = bytes.withUnsafeBytes { SegmentSummary.checksum(of: $0) }
             let layout = node.repository.layout
             _ = try node.repository.store.create(layout.summary(segment), foreign.encoded())
             _ = try node.repository.store.create(layout.segment(segment, .none), bytes)

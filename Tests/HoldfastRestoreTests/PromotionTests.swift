@@ -21,7 +21,9 @@ struct PromotionTests {
             self.failures = Mutex(failures)
         }
         struct Away: Error {}
-        func segment(_ name: SegmentName) throws -> [UInt8]? { try source.segment(name) }
+        func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
+            try source.segment(name, reusing: spent)
+        }
         func holdsLater(than name: SegmentName) throws -> Bool { try source.holdsLater(than: name) }
         func history(_ timeline: TimelineID) throws -> [UInt8]? { try source.history(timeline) }
         func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) { source.willReplay(timelines) }
@@ -52,7 +54,9 @@ struct PromotionTests {
             self.alter = alter
             otherHistory = history
         }
-        func segment(_ name: SegmentName) throws -> [UInt8]? { try source.segment(name).flatMap { alter(name, $0) } }
+        func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
+            try source.segment(name, reusing: spent).flatMap { alter(name, Array($0.bytes)) }.map { SegmentBuffer($0) }
+        }
         func holdsLater(than name: SegmentName) throws -> Bool { try source.holdsLater(than: name) }
         func history(_ timeline: TimelineID) throws -> [UInt8]? { try otherHistory ?? source.history(timeline) }
         func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) { source.willReplay(timelines) }

@@ -181,7 +181,7 @@ struct PageChangeTests {
             }
             payload.withUnsafeBytes { raw in
                 let change = PageChange(page: PageNumber(7), form: .image, payload: raw)
-                #expect(throws: WALError.self, "\(lower) \(upper) \(count)") {
+                #expect(throws: ImpossibleChange.self, "\(lower) \(upper) \(count)") {
                     try apply(change, to: pages.redone, commitEnd: LSN(9))
                 }
             }
@@ -196,7 +196,7 @@ struct PageChangeTests {
         ] {
             bytes.withUnsafeBytes { raw in
                 var changes = PageChangeIterator(raw)
-                #expect(throws: WALError.self) { try changes.next() }
+                #expect(throws: ImpossibleChange.self) { try changes.next() }
             }
         }
     }

@@ -94,7 +94,9 @@ func read<S: SegmentSource>(
             commits.append(whole.last.rawValue)
             commitEnds.append(whole.end)
             var changes = whole.changes
-            while try changes.next() != nil {}
+            do throws(ImpossibleChange) { while try changes.next() != nil {} } catch {
+                throw .invalid(at: whole.start, error.why)
+            }
         }
     }
     return Reading(

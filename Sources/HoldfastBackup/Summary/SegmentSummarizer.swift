@@ -133,7 +133,8 @@ package struct SegmentSummarizer {
         }
         return SegmentSummary(
             segment: name, systemIdentifier: header.identity.system, token: header.identity.token,
-            bytes: bytes.count, sha256: SHA256Digest(of: bytes), records: records, commits: commits,
+            bytes: bytes.count, sha256: SHA256Digest(of: bytes),
+            crc32c: bytes.withUnsafeBytes { SegmentSummary.checksum(of: $0) }, records: records, commits: commits,
             pageRuns: isPartial
                 ? [.init(first: PageNumber(0), count: UInt32.max)]
                 : SegmentSummary.runs(ofSorted: pages.sorted()),

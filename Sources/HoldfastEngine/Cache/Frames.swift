@@ -60,6 +60,11 @@ struct Frames: @unchecked Sendable {
         Glibc.free(referenced)
     }
 
+    /// Makes the memory of slots present without changing it; `false` when the kernel cannot.
+    func populate(_ slot: Int, _ slots: Int) -> Bool {
+        madvise(base + slot * Page.bytes, slots * Page.bytes, MADV_POPULATE_WRITE) == 0
+    }
+
     @inline(__always) func address(_ slot: UInt32) -> UnsafeMutableRawPointer { base + Int(slot) * Page.bytes }
     @inline(__always) func lsn(_ slot: UInt32) -> UInt64 { Page(address(slot)).lsn.rawValue }
     @inline(__always) func touch(_ slot: UInt32) {

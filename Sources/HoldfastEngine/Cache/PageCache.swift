@@ -38,6 +38,8 @@ final class PageCache: @unchecked Sendable {
     var newestCount = 0
     var dirtyCount = 0
     var versions = VersionKeeper()
+    /// Told of slots that are used for the first time, while a replay fills the cache.
+    private var touchAhead: TouchAhead?
 
     let misses = Atomic<UInt64>(0)
     /// New snapshots are at or above this: what pruning has assumed.
@@ -69,6 +71,23 @@ final class PageCache: @unchecked Sendable {
         guard count < Int(Int32.max) else { throw .memoryExhausted }
         frames = try Frames(count: count)
         table = PageTable()
+    }
+
+    /// Runs `body`, which fills the cache, with memory touched ahead of it.
+    func touchingAhead<R>(_ body: () throws -> R) rethrows -> R {
+        let ahead = TouchAhead(frames)
+        setTouchAhead(ahead)
+        defer {
+            setTouchAhead(nil)
+            ahead.stop()
+        }
+        return try body()
+    }
+
+    private func setTouchAhead(_ ahead: TouchAhead?) {
+        lock.lock()
+        touchAhead = ahead
+        lock.unlock()
     }
 
     deinit {
@@ -209,6 +228,7 @@ final class PageCache: @unchecked Sendable {
         }
         guard Int(untouched) < frames.count else { return nil }
         defer { untouched += 1 }
+        touchAhead?.advance(Int(untouched))
         frames.frames[Int(untouched)].state = FrameState.own.rawValue
         return untouched
     }

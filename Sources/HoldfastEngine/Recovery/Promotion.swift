@@ -152,8 +152,10 @@ struct Promotion<D: Disk> {
         var borrowed: SegmentName?
         for parent in branched.entries.dropLast().reversed() where parent.switchLSN < number.end {
             let name = SegmentName(timeline: parent.timeline, segment: number)
-            guard let bytes = try source.segment(name) else { continue }
-            try onDisk { () throws(DiskError) in try disk.replaceAtomically(name.walPath, with: bytes) }
+            guard let segment = try source.segment(name, reusing: nil) else { continue }
+            try onDisk { () throws(DiskError) in
+                try disk.replaceAtomically(name.walPath, with: Array(segment.bytes))
+            }
             borrowed = name
             break
         }

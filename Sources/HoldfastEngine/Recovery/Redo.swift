@@ -32,30 +32,28 @@ final class Redo: DurabilitySource, @unchecked Sendable {
     func apply(_ commit: AssembledCommit) throws(EngineError) {
         appliedBytes += commit.payload.count
         var changes = commit.changes
-        var following = commit.changes
-        var ahead = 0
+        // The changes read and not yet applied, in a ring. Most of a replay's time is the wait for the first byte of a page
+        // that no cache of the processor holds; a commit names the pages that come next.
+        var ring = InlineArray<16, PageChange?>(repeating: nil)
+        var read = 0
+        var applied = 0
         while true {
-            let change: PageChange
-            do throws(WALError) {
-                while ahead < Self.pagesAhead, let later = try following.next() {
-                    bring(later)
-                    ahead += 1
+            do throws(ImpossibleChange) {
+                while read - applied < ring.count, let change = try changes.next() {
+                    bring(change)
+                    ring[read % ring.count] = change
+                    read += 1
                 }
-                ahead -= 1
-                guard let next = try changes.next() else { return }
-                change = next
-            } catch { throw EngineError(error) }
+            } catch { throw .log(error.diagnosis) }
+            guard applied < read, let change = ring[applied % ring.count] else { return }
+            applied += 1
             let slot = try slot(for: change, commit.end)
-            do throws(WALError) {
+            do throws(ImpossibleChange) {
                 try HoldfastWAL.apply(change, to: cache.frames.address(slot), commitEnd: commit.end)
-            } catch { throw EngineError(error) }
+            } catch { throw .log(error.diagnosis) }
             cache.markChanged(slot, by: commit.end)
         }
     }
-
-    /// Most of a replay's time is the wait for the first byte of a page that no cache of the processor holds; a commit
-    /// names the pages that come next.
-    private static var pagesAhead: Int { 16 }
 
     /// Asks the processor for what `apply` will touch first: the header, where a difference begins, and the slot's frame.
     @inline(__always)

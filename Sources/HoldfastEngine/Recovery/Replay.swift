@@ -41,6 +41,10 @@ final class Replay<Source: SegmentSource> {
     /// Replays until the log ends or `judge` says so. It is asked about every commit, and every other record that a target
     /// may name, before it is applied.
     func run(until judge: (ReplayPoint) throws -> TargetJudge.Verdict = { _ in .apply }) throws -> Stop {
+        try redo.cache.touchingAhead { try replay(until: judge) }
+    }
+
+    private func replay(until judge: (ReplayPoint) throws -> TargetJudge.Verdict) throws -> Stop {
         while let record = try next() {
             if redo.raise == nil { redo.durableMark = max(redo.durableMark, reader.greatestMark) }
             if record.kind == .commit, record.flags.contains(.begin) { beginChain = record.previousCRC }

@@ -4,7 +4,8 @@ import HoldfastCore
 /// Calls block; each throws a `DiagnosableError` when the archive fails, which is never taken for its end.
 public protocol RecoverySource: Sendable {
     /// The plain bytes of a segment, checked from end to end; `nil` when the archive does not hold it.
-    func segment(_ name: SegmentName) throws -> [UInt8]?
+    /// - Parameter spent: one that was handed out before and is not looked at any more: its memory is used again.
+    func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer?
 
     /// Whether the archive holds a segment of this timeline behind `name`: then a missing one is a gap, and no end.
     func holdsLater(than name: SegmentName) throws -> Bool

@@ -15,7 +15,9 @@ package final class SegmentPrefetcher: Sendable {
         /// In the order wanted; no result yet means that it is waiting or being fetched.
         var wanted: [SegmentName] = []
         var started: Set<SegmentName> = []
-        var results: [SegmentName: Result<[UInt8]?, any Error>] = [:]
+        var results: [SegmentName: Result<SegmentBuffer?, any Error>] = [:]
+        /// Given back by the reader.
+        var spare: [SegmentBuffer] = []
         var stopped = false
 
         func locked<R>(_ body: () throws -> R) rethrows -> R {
@@ -54,14 +56,17 @@ package final class SegmentPrefetcher: Sendable {
         }
     }
 
-    /// What `WALArchive.fetch` says of this segment; waits for it. What was fetched for another order is dropped.
-    package func segment(_ name: SegmentName) throws -> [UInt8]? {
+    /// What `WALArchive.fetch(_:into:)` says of this segment; waits for it. What was fetched for another order is
+    /// dropped.
+    /// - Parameter spent: one that was handed out before and is not looked at any more.
+    package func segment(_ name: SegmentName, reusing spent: SegmentBuffer? = nil) throws -> SegmentBuffer? {
         var window = [name]
         while window.count <= ahead, let next = successor(window[window.count - 1]) { window.append(next) }
         let keep = Set(window)
         return try shared.locked {
             precondition(!shared.stopped)
             shared.wanted = window
+            if let spent { shared.spare.append(spent) }
             shared.results = shared.results.filter { keep.contains($0.key) }
             shared.condition.broadcast()
             while shared.results[name] == nil { shared.condition.wait() }
@@ -78,20 +83,20 @@ package final class SegmentPrefetcher: Sendable {
 
     private static func work(_ shared: Shared, _ archive: WALArchive) {
         while true {
-            let next: SegmentName? = shared.locked {
+            let next: (SegmentName, SegmentBuffer)? = shared.locked {
                 while !shared.stopped {
                     if let name = shared.wanted.first(where: {
                         shared.results[$0] == nil && !shared.started.contains($0)
                     }) {
                         shared.started.insert(name)
-                        return name
+                        return (name, shared.spare.popLast() ?? SegmentBuffer())
                     }
                     shared.condition.wait()
                 }
                 return nil
             }
-            guard let name = next else { return }
-            let result = Result { try archive.fetch(name) }
+            guard let (name, buffer) = next else { return }
+            let result = Result { try archive.fetch(name, into: buffer) ? buffer : nil }
             shared.locked {
                 shared.started.remove(name)
                 // "Not there" is kept only for whoever waits for it: it may be there a moment later.

@@ -15,23 +15,25 @@ import HoldfastCore
 ///         40      4  timeline
 ///         44      4  bytes of the segment: 16,777,216
 ///         48     32  SHA-256 of the segment's plain bytes
-///         80      8  start of the first record in it (0: none)
-///         88      8  end of the last record in it (0: none)
-///         96      8  commits that end in it
-///        104      8  first transaction committed in it
-///        112      8  last transaction
-///        120      8  time of the first commit
-///        128      8  time of the last commit
-///        136      8  end of the first commit
-///        144      8  end of the last commit
-///        152      4  number of page runs
-///        156      4  number of restore points
-///        160         page runs, ascending, neither touching nor overlapping: first page 4, pages 4
+///         80      4  CRC32C of the segment's plain bytes
+///         84      4  0
+///         88      8  start of the first record in it (0: none)
+///         96      8  end of the last record in it (0: none)
+///        104      8  commits that end in it
+///        112      8  first transaction committed in it
+///        120      8  last transaction
+///        128      8  time of the first commit
+///        136      8  time of the last commit
+///        144      8  end of the first commit
+///        152      8  end of the last commit
+///        160      4  number of page runs
+///        164      4  number of restore points
+///        168         page runs, ascending, neither touching nor overlapping: first page 4, pages 4
 ///                    restore points, in order: end LSN 8, time 8, length of the name 2, the name
 package struct SegmentSummary: Equatable, Sendable {
     package static let version: UInt32 = 1
     private static let magic: UInt64 = 0x4D55_5346_444C_4F48  // "HOLDFSUM", little-endian
-    private static let headBytes = 160
+    private static let headBytes = 168
     /// More than any summary has: a run for every second page that 16 MiB of records can name, and the names.
     package static let limitBytes = 32 << 20
 
@@ -40,6 +42,7 @@ package struct SegmentSummary: Equatable, Sendable {
     package var token: TimelineToken
     package var bytes: Int
     package var sha256: SHA256Digest
+    package var crc32c: UInt32
     /// `nil` when there is no record in the segment.
     package var records: Records?
     /// `nil` when no commit ends in the segment.
@@ -107,17 +110,24 @@ package struct SegmentSummary: Equatable, Sendable {
 
     package init(
         segment: SegmentName, systemIdentifier: SystemIdentifier, token: TimelineToken, bytes: Int,
-        sha256: SHA256Digest, records: Records?, commits: Commits?, pageRuns: [PageRun], restorePoints: [RestorePoint]
+        sha256: SHA256Digest, crc32c: UInt32, records: Records?, commits: Commits?, pageRuns: [PageRun],
+        restorePoints: [RestorePoint]
     ) {
         self.segment = segment
         self.systemIdentifier = systemIdentifier
         self.token = token
         self.bytes = bytes
         self.sha256 = sha256
+        self.crc32c = crc32c
         self.records = records
         self.commits = commits
         self.pageRuns = pageRuns
         self.restorePoints = restorePoints
+    }
+
+    /// What `crc32c` is of a segment's plain bytes.
+    package static func checksum(of plaintext: UnsafeRawBufferPointer) -> UInt32 {
+        hf_crc32c(0, plaintext.baseAddress, plaintext.count)
     }
 
     /// Ascending runs of ascending, distinct page numbers.
@@ -148,6 +158,8 @@ package struct SegmentSummary: Equatable, Sendable {
         add(segment.timeline.rawValue)
         add(UInt32(bytes))
         out.append(contentsOf: sha256.bytes)
+        add(crc32c)
+        add(UInt32(0))
         add(records?.first.rawValue ?? 0)
         add(records?.end.rawValue ?? 0)
         add(commits?.count ?? 0)
@@ -193,24 +205,25 @@ package struct SegmentSummary: Equatable, Sendable {
         }
         let number: UInt64 = load(32)
         guard number <= UInt64.max / UInt64(SegmentNumber.bytes) - 1 else { throw damaged("its segment is impossible") }
-        let runCount = Int(load(152, UInt32.self))
-        let pointCount = Int(load(156, UInt32.self))
+        let runCount = Int(load(160, UInt32.self))
+        let pointCount = Int(load(164, UInt32.self))
         guard runCount <= (input.count - Self.headBytes) / 8 else { throw damaged("it is cut") }
         systemIdentifier = system
         token = TimelineToken(rawValue: load(24))
         segment = SegmentName(timeline: TimelineID(load(40, UInt32.self)), segment: SegmentNumber(number))
         bytes = Int(load(44, UInt32.self))
         sha256 = SHA256Digest(input[48..<80])!  // 32 bytes.
-        let end = LSN(load(88))
-        records = end == .zero ? nil : Records(first: LSN(load(80)), end: end)
-        let count: UInt64 = load(96)
+        crc32c = load(80)
+        let end = LSN(load(96))
+        records = end == .zero ? nil : Records(first: LSN(load(88)), end: end)
+        let count: UInt64 = load(104)
         commits =
             count == 0
             ? nil
             : Commits(
-                count: count, firstTransaction: TransactionID(load(104)), lastTransaction: TransactionID(load(112)),
-                firstTime: Timestamp(microseconds: load(120)), lastTime: Timestamp(microseconds: load(128)),
-                firstEnd: LSN(load(136)), lastEnd: LSN(load(144)))
+                count: count, firstTransaction: TransactionID(load(112)), lastTransaction: TransactionID(load(120)),
+                firstTime: Timestamp(microseconds: load(128)), lastTime: Timestamp(microseconds: load(136)),
+                firstEnd: LSN(load(144)), lastEnd: LSN(load(152)))
         pageRuns = []
         pageRuns.reserveCapacity(runCount)
         var at = Self.headBytes

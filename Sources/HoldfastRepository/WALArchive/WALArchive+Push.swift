@@ -92,11 +92,12 @@ extension WALArchive {
     /// `true` when the segment is there, durable and sound. What was pushed before is read again, so that a push
     /// repeated never reports as safe what cannot be restored.
     private func isStored(_ name: SegmentName, _ summary: SegmentSummary) throws -> Bool {
+        let buffer = SegmentBuffer()
         for codec in Codec.allCases {
             let path = layout.segment(name, codec)
             guard try store.confirm(path) != nil else { continue }
-            guard let bytes = try plainBytes(name, path, codec, bytes: summary.bytes) else { continue }
-            try requireDigest(name, path, bytes, summary)
+            guard try readPlain(name, path, codec, into: buffer) else { continue }
+            try requireDigest(name, path, buffer.bytes, summary)
             return true
         }
         return false

@@ -30,7 +30,9 @@ final class MemoryArchive: RecoverySource, Sendable {
     /// Timelines that this node claimed.
     var claims: [TimelineID] { own.withLock { $0 } }
 
-    func segment(_ name: SegmentName) -> [UInt8]? { segments[name] }
+    func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) -> SegmentBuffer? {
+        segments[name].map { SegmentBuffer($0) }
+    }
     func holdsLater(than name: SegmentName) -> Bool { segments.keys.contains { $0.segment > name.segment } }
     func history(_ timeline: TimelineID) -> [UInt8]? { histories.withLock { $0[timeline] } }
     func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) {}

@@ -1,0 +1,71 @@
+import Glibc
+import HoldfastCore
+import Synchronization
+
+/// Touches page memory a little ahead of a replay, on a thread of its own. The kernel zeroes memory, and the host of a
+/// virtual machine may first have to find it, when it is touched for the first time: otherwise replay, which fills a
+/// cache as fast as it can, would spend a third of its time on that.
+///
+/// Only a help: when the kernel refuses, memory is touched by its user, as ever.
+final class TouchAhead: @unchecked Sendable {
+    // Sendable: mutable state is guarded by `monitor`, or atomic.
+    private let frames: Frames
+    private let monitor = Monitor()
+    /// Slots below this are in use, as far as `advance` said.
+    private let used = Atomic<Int>(0)
+    private var isRunning = false
+    private var isStopping = false
+
+    /// So much is touched before it is used, and at one time.
+    private static var slotsAhead: Int { (32 << 20) / Page.bytes }
+    private static var step: Int { (2 << 20) / Page.bytes }
+
+    init(_ frames: Frames) { self.frames = frames }
+
+    /// Slots below `slot` are in use. The thread starts with the first of some length, so that a short recovery has none.
+    func advance(_ slot: Int) {
+        used.store(slot, ordering: .relaxed)
+        guard slot % Self.step == 0 else { return }
+        monitor.lock()
+        if !isRunning, !isStopping {
+            isRunning = DetachedThread.start { [self] in run(from: slot) }
+            isStopping = !isRunning
+        }
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    /// Ends the thread and waits for it.
+    func stop() {
+        monitor.lock()
+        isStopping = true
+        monitor.broadcast()
+        while isRunning { monitor.wait() }
+        monitor.unlock()
+    }
+
+    private func run(from first: Int) {
+        var next = first
+        while next < frames.count, wait(until: next) {
+            // Memory that its user has touched meanwhile is left as it is.
+            next = max(next, used.load(ordering: .relaxed))
+            let count = min(Self.step, frames.count - next)
+            guard count > 0, frames.populate(next, count) else { break }
+            next += count
+        }
+        monitor.lock()
+        isRunning = false
+        // For good: whoever asks for more has the rest to itself.
+        isStopping = true
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    /// Waits until `next` is needed soon; `false` when all is to end.
+    private func wait(until next: Int) -> Bool {
+        monitor.lock()
+        defer { monitor.unlock() }
+        while !isStopping, next > used.load(ordering: .relaxed) + Self.slotsAhead { monitor.wait() }
+        return !isStopping
+    }
+}
