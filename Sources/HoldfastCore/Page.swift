@@ -17,6 +17,7 @@ import CShims
 /// leader and after redo, so that equal content means equal bytes everywhere.
 /// A page of zeros is one that was never written.
 ///
+/// Public so that its accessors are inlined into other modules; not meant for embedders.
 /// `Page` is a borrowed view of 8,192 bytes that somebody else owns and keeps alive.
 public struct Page {
     @inlinable public static var bytes: Int { 8192 }

@@ -22,6 +22,7 @@ public final class SegmentBuffer: @unchecked Sendable {
     public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory[..<count]) }
 
     /// Hands out `count` bytes of undefined content to be written, all of them.
+    @discardableResult
     public func fill<R>(_ count: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
         precondition(count <= memory.count)
         self.count = 0

@@ -99,6 +99,9 @@ private final class Keeper: @unchecked Sendable {
     private unowned let background: Background
     private var seen = LSN.zero
     private var quietSince: Int64 = 0
+    /// Slots of the page cache that were in use at the turn before, and the end of what was touched ahead.
+    private var usedSlots = 0
+    private var touchedSlots = 0
 
     init(_ engine: Engine, _ background: Background) {
         self.engine = engine
@@ -127,7 +130,22 @@ private final class Keeper: @unchecked Sendable {
         } catch { engine.preparing.withLock { $0 = "\(error)" } }
         engine.cache.prune(published: engine.publishedLSN, mark: engine.log.durableMark)
         engine.cache.trim()
+        touchAhead(engine.cache)
         reclaim(engine)
+    }
+
+    /// While the cache grows, its next memory is touched here and not by those who fill it: the kernel zeroes it then.
+    /// As much as two turns have used lately; nothing when it does not grow.
+    private func touchAhead(_ cache: PageCache) {
+        let used = cache.usedSlots
+        defer { usedSlots = used }
+        guard used > usedSlots else { return }
+        touchedSlots = max(touchedSlots, used)
+        let wanted = used + min(2 * (used - usedSlots), (8 << 20) / Page.bytes)
+        guard wanted > touchedSlots, cache.frames.populate(from: touchedSlots, count: wanted - touchedSlots) else {
+            return
+        }
+        touchedSlots = wanted
     }
 
     /// Frees pages of cleared trees for some milliseconds, whenever no transaction runs.

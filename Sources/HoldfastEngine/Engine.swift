@@ -229,6 +229,7 @@ public final class Engine: @unchecked Sendable {
     // MARK: Writes
 
     /// Runs `body` in a transaction and commits it; when `body` throws, nothing has happened.
+    @discardableResult
     public func write<R>(_ durability: Durability = .durable, _ body: (Transaction) throws -> R) throws -> R {
         let transaction = try beginTransaction()
         let result: R

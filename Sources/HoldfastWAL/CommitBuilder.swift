@@ -36,13 +36,16 @@ package final class CommitBuilder {
     /// Adds what turns `old` into `new`, two versions of `page`: the differing ranges, or the image where
     /// that is not larger (then returns `false`). `old` is a stored, normalized version with sound bounds;
     /// the hole of `new` counts as zero. Each page at most once in a commit.
+    /// - Parameter touched: behind the hole, bytes outside are known to be equal, and are not looked at.
     @discardableResult
-    package func addDifference(page: PageNumber, old: UnsafeRawPointer, new: UnsafeRawPointer) -> Bool {
+    package func addDifference(
+        page: PageNumber, old: UnsafeRawPointer, new: UnsafeRawPointer, touched: Range<Int> = 0..<Page.bytes
+    ) -> Bool {
         let imageBytes = Self.imageBytes(Page(reading: new))
         // The difference never outgrows the image: it stops as soon as it would.
         makeRoom(PageChange.headerBytes + Page.bytes)
         var writer = DifferenceWriter(
-            out: base + bytes + PageChange.headerBytes, limit: imageBytes, old: old, new: new)
+            out: base + bytes + PageChange.headerBytes, limit: imageBytes, old: old, new: new, touched: touched)
         guard let length = writer.run() else {
             addImage(page: page, of: new)
             return false
@@ -99,16 +102,20 @@ private struct DifferenceWriter {
     let limit: Int
     let old: UnsafeRawPointer
     let new: UnsafeRawPointer
+    let touched: Range<Int>
     var count = 0
     /// The open range, none when `from` is negative.
     var from = -1
     var to = 0
 
-    init(out: UnsafeMutableRawPointer, limit: Int, old: UnsafeRawPointer, new: UnsafeRawPointer) {
+    init(
+        out: UnsafeMutableRawPointer, limit: Int, old: UnsafeRawPointer, new: UnsafeRawPointer, touched: Range<Int>
+    ) {
         self.out = out
         self.limit = limit
         self.old = old
         self.new = new
+        self.touched = touched
     }
 
     /// Bytes written; `nil` when they would not be fewer than the image's.
@@ -124,9 +131,9 @@ private struct DifferenceWriter {
             }
         }
         // Closed in between, so that no range covers the hole.
-        guard compare(PageChange.loggedFrom, frontEnd), close(), compare(upper, Page.bytes), close() else {
-            return nil
-        }
+        guard compare(PageChange.loggedFrom, frontEnd), close(),
+            compare(max(upper, touched.lowerBound), min(Page.bytes, touched.upperBound)), close()
+        else { return nil }
         return count
     }
 

@@ -103,8 +103,7 @@ package final class LogReader<Source: SegmentSource> {
 
     /// Loads the header of segment `number` from the newest timeline that has it and may be read here.
     private func load(_ number: SegmentNumber) throws(WALError) -> LogEndReason? {
-        loaded = nil
-        filled = 0
+        forget()
         for entry in history.entries.reversed() where entry.timeline >= timeline && entry.switchLSN < number.end {
             let name = SegmentName(timeline: entry.timeline, segment: number)
             guard try begin(name) else { continue }
@@ -121,6 +120,12 @@ package final class LogReader<Source: SegmentSource> {
             return nil
         }
         return .missingSegment
+    }
+
+    /// Looks at no segment any more: memory that the source lent may be used for another.
+    private func forget() {
+        loaded = nil
+        (base, filled, isInMemory) = (UnsafeRawPointer(buffer), 0, false)
     }
 
     /// Makes a segment's first bytes present; `false` when there is no such segment.
@@ -175,8 +180,7 @@ package final class LogReader<Source: SegmentSource> {
 
     /// Notes the end. What was read is forgotten: the next call looks anew.
     private func finish(_ reason: LogEndReason) -> LogRecord? {
-        loaded = nil
-        filled = 0
+        forget()
         end = LogEnd(position: position, timeline: timeline, chain: chain, reason: reason)
         return nil
     }

@@ -13,8 +13,8 @@ import HoldfastCore
 /// Ranges are carried out in order. Nothing names bytes 0 ..< 16 of a page: the CRC is stamped when the page
 /// is written, the number is the change's, the pageLSN is the commit's end. The hole is not logged; it is zero.
 ///
-/// Public, and so its iterator, for the sake of replay, in which they run millions of times a second: the compiler inlines
-/// what is public and inlinable into another module, and nothing else.
+/// Public, and so its iterator, for the sake of replay, in which they run millions of times a second: into another module
+/// the compiler inlines what is public and inlinable, and not (Swift 6.3) what is `package`.
 public struct PageChange {
     @inlinable public static var headerBytes: Int { 8 }
     /// Bytes 0 ..< 16 of a page are never logged.
@@ -47,7 +47,7 @@ public struct PageChange {
 public struct PageChangeIterator {
     @usableFromInline var rest: UnsafeRawBufferPointer
 
-    @inlinable package init(_ payload: UnsafeRawBufferPointer) { rest = payload }
+    package init(_ payload: UnsafeRawBufferPointer) { rest = payload }
 
     /// The next change, `nil` at the end. Throws where the bytes cannot be one.
     @inlinable @inline(__always)

@@ -2,7 +2,7 @@ import HoldfastCore
 
 /// Where a reader finds segments.
 package protocol SegmentSource {
-    /// Asked before a segment is read.
+    /// Asked by a `LogReader` before it reads a segment.
     func find(_ name: SegmentName) throws(WALError) -> FoundSegment
 
     /// Reads bytes of a segment from `offset`, until the buffer is full or the segment ends; returns the count.
@@ -56,7 +56,7 @@ package final class DiskSegmentSource<D: Disk>: SegmentSource {
     }
 }
 
-/// Segments in memory: those of an archive, or of a test.
+/// Segments in arrays, read as files are: for tools and tests.
 package struct MemorySegmentSource: SegmentSource {
     package var segments: [SegmentName: [UInt8]]
     package init(_ segments: [SegmentName: [UInt8]]) { self.segments = segments }

@@ -99,7 +99,7 @@ struct RecordTests {
     func goldenSummary() throws {
         let bytes = summary().encoded()
         #expect(bytes.count == 168 + 2 * 8 + 18 + 14)
-        #expect(Array(bytes[0..<12]) == Array("HOLDFSUM".utf8) + [1, 0, 0, 0])
+        #expect(Array(bytes[0..<12]) == Array("HOLDFSUM".utf8) + [2, 0, 0, 0])
         #expect(bytes[16] == 7 && Array(bytes[24..<32]) == [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11])
         #expect(Array(bytes[32..<44]) == [5, 3, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0])
         #expect(Array(bytes[48..<80]) == SHA256Digest(of: [1, 2, 3]).bytes)
@@ -107,7 +107,7 @@ struct RecordTests {
         #expect(bytes[104] == 3 && bytes[112] == 10 && bytes[120] == 14)
         #expect(Array(bytes[168..<184]) == [0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0])
         #expect(
-            SHA256Digest(of: bytes).description == "1dfefd4b95782f5bba200d713bfd69ff25af24fb19d2bf66a1bf328db47ed62b")
+            SHA256Digest(of: bytes).description == "7d80649507edc802dd8a5e38f516c93edec86e75ffb55385b279e8e211038317")
         #expect(try SegmentSummary(decoding: bytes, at: "x") == summary())
     }
 

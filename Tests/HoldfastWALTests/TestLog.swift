@@ -1,6 +1,7 @@
 import HoldfastCore
 import HoldfastTestSupport
 import Synchronization
+import Testing
 
 @testable import HoldfastWAL
 
@@ -77,7 +78,45 @@ struct Reading {
     var start: LogStart { LogStart(position: end.position, chain: end.chain ?? 0, durableMark: .zero, lastTime: 0) }
 }
 
-func read<S: SegmentSource>(
+/// Segments that are lent in one piece of memory, which holds something else as soon as another one is asked for.
+final class LentSegments: SegmentSource {
+    private let segments: [SegmentName: [UInt8]]
+    private var lent: SegmentBuffer?
+
+    init(_ segments: [SegmentName: [UInt8]]) { self.segments = segments }
+
+    func find(_ name: SegmentName) throws(WALError) -> FoundSegment {
+        lent?.fill(SegmentNumber.bytes) { $0.initializeMemory(as: UInt8.self, repeating: 0xA5) }
+        lent = segments[name].map { SegmentBuffer($0) }
+        return lent.map { .inMemory($0.bytes) } ?? .missing
+    }
+
+    func read(_ name: SegmentName, at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(WALError) -> Int?
+    {
+        preconditionFailure("it is in memory")
+    }
+}
+
+/// Reads a log from its segments twice, as files are read and where they lie in memory: both must say the same.
+func read(
+    _ source: MemorySegmentSource, from: LSN = LogLayout.firstPosition, chain: UInt32? = 0,
+    history: TimelineHistory = testHistory, system: SystemIdentifier = testSystem
+) throws(WALError) -> Reading {
+    func outcome(_ body: () throws(WALError) -> Reading) -> Result<Reading, WALError> {
+        do throws(WALError) { return .success(try body()) } catch { return .failure(error) }
+    }
+    let lent = LentSegments(source.segments)
+    let one = outcome { () throws(WALError) in
+        try readAll(source, from: from, chain: chain, history: history, system: system)
+    }
+    let other = outcome { () throws(WALError) in
+        try readAll(lent, from: from, chain: chain, history: history, system: system)
+    }
+    #expect("\(one)" == "\(other)")
+    return try one.get()
+}
+
+func readAll<S: SegmentSource>(
     _ source: S, from: LSN = LogLayout.firstPosition, chain: UInt32? = 0, history: TimelineHistory = testHistory,
     system: SystemIdentifier = testSystem
 ) throws(WALError) -> Reading {
@@ -105,7 +144,7 @@ func read<S: SegmentSource>(
 }
 
 func read(_ disk: SimulatedDisk, from: LSN = LogLayout.firstPosition, chain: UInt32? = 0) throws(WALError) -> Reading {
-    try read(DiskSegmentSource(disk: disk), from: from, chain: chain)
+    try readAll(DiskSegmentSource(disk: disk), from: from, chain: chain)
 }
 
 func judge(_ disk: SimulatedDisk, _ end: LogEnd, known: LSN = .zero, own: Bool = true) throws(WALError) -> EndVerdict {

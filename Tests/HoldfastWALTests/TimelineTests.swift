@@ -78,14 +78,14 @@ struct TimelineTests {
                 switchLSN: fork, previous: .first, timeline: TimelineID(2), token: second, time: 9))
         try promoted.appendCommit(3)
         try promoted.flush(through: promoted.appendedLSN)
-        let reading = try read(DiskSegmentSource(disk: survivor), history: history)
+        let reading = try readAll(DiskSegmentSource(disk: survivor), history: history)
         #expect(reading.commits == [1, 2, 3])
         #expect(reading.end.timeline == TimelineID(2))
         // On the old timeline's own history the other branch is read.
         #expect(try read(survivor).commits == [1, 2, 66])
         // With the parent's file gone the new timeline's has it all.
         survivor.lose(segmentPath(1))
-        #expect(try read(DiskSegmentSource(disk: survivor), history: history).commits == [1, 2, 3])
+        #expect(try readAll(DiskSegmentSource(disk: survivor), history: history).commits == [1, 2, 3])
     }
 
     @Test("segments of a timeline beyond its switch point are removed")

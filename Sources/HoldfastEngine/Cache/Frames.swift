@@ -60,9 +60,10 @@ struct Frames: @unchecked Sendable {
         Glibc.free(referenced)
     }
 
-    /// Makes the memory of slots present without changing it; `false` when the kernel cannot.
-    func populate(_ slot: Int, _ slots: Int) -> Bool {
-        madvise(base + slot * Page.bytes, slots * Page.bytes, MADV_POPULATE_WRITE) == 0
+    /// Makes the memory of slots present, as far as there are so many, without changing it; `false` when the kernel cannot.
+    func populate(from slot: Int, count slots: Int) -> Bool {
+        let bytes = min(slots, count - slot) * Page.bytes
+        return bytes <= 0 || madvise(base + slot * Page.bytes, bytes, MADV_POPULATE_WRITE) == 0
     }
 
     @inline(__always) func address(_ slot: UInt32) -> UnsafeMutableRawPointer { base + Int(slot) * Page.bytes }

@@ -9,7 +9,7 @@ import Synchronization
 /// has ended (`ReaderSlots`).
 ///
 /// **Everything else** (`lock`): installing a commit, loading, evicting, pruning, choosing what a checkpoint
-/// writes. Lock order: the engine's commit lock, the write-out lock, this lock, the gate.
+/// writes. Lock order: the engine's commit lock, the write-out lock, this lock, then the gate or `TouchAhead`'s.
 ///
 /// What is evicted: newest versions that are in their file and have no older version in memory. So a page on disk that
 /// is newer than a snapshot, with nothing older in memory, means that the version it needs is gone: `snapshotTooOld`.
@@ -294,6 +294,13 @@ final class PageCache: @unchecked Sendable {
         let excess = newestCount - cacheSlots
         if excess > 0 { evict(min(excess, 256)) }
         lock.unlock()
+    }
+
+    /// Slots that were ever used: memory behind them was never touched.
+    var usedSlots: Int {
+        lock.lock()
+        defer { lock.unlock() }
+        return Int(untouched)
     }
 
     var usedCacheBytes: Int {

@@ -9,20 +9,29 @@ import Synchronization
 /// Only a help: when the kernel refuses, memory is touched by its user, as ever.
 final class TouchAhead: @unchecked Sendable {
     // Sendable: mutable state is guarded by `monitor`, or atomic.
-    private let frames: Frames
+    private let slots: Int
+    /// Makes so many slots' memory present, from the given one on; `false` when that cannot be.
+    private let populate: @Sendable (_ from: Int, _ count: Int) -> Bool
+    /// Guards the two flags. Taken under the page cache's lock, never the other way round.
     private let monitor = Monitor()
     /// Slots below this are in use, as far as `advance` said.
     private let used = Atomic<Int>(0)
     private var isRunning = false
     private var isStopping = false
 
-    /// So much is touched before it is used, and at one time.
-    private static var slotsAhead: Int { (32 << 20) / Page.bytes }
-    private static var step: Int { (2 << 20) / Page.bytes }
+    /// How far it goes ahead of what is used; this much may stay touched for nothing.
+    static var slotsAhead: Int { (32 << 20) / Page.bytes }
+    /// How much is touched by one call.
+    static var step: Int { (2 << 20) / Page.bytes }
 
-    init(_ frames: Frames) { self.frames = frames }
+    convenience init(_ frames: Frames) { self.init(slots: frames.count) { frames.populate(from: $0, count: $1) } }
 
-    /// Slots below `slot` are in use. The thread starts with the first of some length, so that a short recovery has none.
+    init(slots: Int, populate: @escaping @Sendable (_ from: Int, _ count: Int) -> Bool) {
+        self.slots = slots
+        self.populate = populate
+    }
+
+    /// Slots below `slot` are in use. The thread starts when a whole step of them is, so that a short recovery has none.
     func advance(_ slot: Int) {
         used.store(slot, ordering: .relaxed)
         guard slot % Self.step == 0 else { return }
@@ -46,11 +55,11 @@ final class TouchAhead: @unchecked Sendable {
 
     private func run(from first: Int) {
         var next = first
-        while next < frames.count, wait(until: next) {
+        while next < slots, wait(until: next) {
             // Memory that its user has touched meanwhile is left as it is.
             next = max(next, used.load(ordering: .relaxed))
-            let count = min(Self.step, frames.count - next)
-            guard count > 0, frames.populate(next, count) else { break }
+            let count = min(Self.step, slots - next)
+            guard count > 0, populate(next, count) else { break }
             next += count
         }
         monitor.lock()

@@ -44,13 +44,13 @@ final class Redo: DurabilitySource, @unchecked Sendable {
                     ring[read % ring.count] = change
                     read += 1
                 }
-            } catch { throw .log(error.diagnosis) }
+            } catch { throw EngineError(error) }
             guard applied < read, let change = ring[applied % ring.count] else { return }
             applied += 1
             let slot = try slot(for: change, commit.end)
             do throws(ImpossibleChange) {
                 try HoldfastWAL.apply(change, to: cache.frames.address(slot), commitEnd: commit.end)
-            } catch { throw .log(error.diagnosis) }
+            } catch { throw EngineError(error) }
             cache.markChanged(slot, by: commit.end)
         }
     }

@@ -118,6 +118,10 @@ extension EngineError {
     }
 }
 
+extension EngineError {
+    init(_ error: ImpossibleChange) { self = .log(error.diagnosis) }
+}
+
 /// Runs a call of the log, turning its error into the engine's.
 @inline(__always)
 func onLog<R>(_ body: () throws(WALError) -> R) throws(EngineError) -> R {

@@ -1,3 +1,4 @@
+import CShims
 import HoldfastCore
 import HoldfastWAL
 
@@ -40,6 +41,7 @@ extension Engine: DurabilitySource {
     private func collect(_ writes: WriteSet) {
         builder.reset()
         for index in writes.pages.indices {
+            bring(index + 3, of: writes)
             let page = PageNumber(writes.pages[index])
             let new = cache.frames.address(writes.slots[index])
             Page(new).zeroHole()
@@ -47,8 +49,21 @@ extension Engine: DurabilitySource {
             if writes.created[index] || base == 0 || cache.frames.lsn(base) <= greatestRedo.rawValue {
                 builder.addImage(page: page, of: new)
             } else {
-                builder.addDifference(page: page, old: cache.frames.address(base), new: new)
+                let old = UnsafeRawPointer(cache.frames.address(base)), touched = TouchedCells(new).range
+                assert(Page(new).equals(old, outside: touched), "page \(page) was written outside of \(touched)")
+                builder.addDifference(page: page, old: old, new: new, touched: touched)
             }
+        }
+    }
+
+    /// Asks the processor for what is compared of a page soon: headers and slots of both versions, and the cells touched.
+    @inline(__always)
+    private func bring(_ index: Int, of writes: WriteSet) {
+        guard index < writes.pages.count else { return }
+        let new = cache.frames.address(writes.slots[index]), old = cache.frames.address(writes.bases[index])
+        for line in 0..<8 {
+            hf_prefetch(new + line * 64)
+            hf_prefetch(old + line * 64)
         }
     }
 

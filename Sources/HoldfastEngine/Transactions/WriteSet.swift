@@ -36,6 +36,7 @@ final class WriteSet {
         // Holes are zero in every stored version, and are zeroed again before the commit.
         to.copyMemory(from: from.base, byteCount: lower)
         (to + upper).copyMemory(from: from.base + upper, byteCount: Page.bytes - upper)
+        TouchedCells(to).begin()
         add(page, slot, base, false)
         return to
     }
@@ -63,6 +64,7 @@ final class WriteSet {
             address = cache.frames.address(slot)
         }
         memset(address, 0, Page.bytes)
+        TouchedCells(address).all()
         return address
     }
 

@@ -15,6 +15,7 @@ extension Node {
         let place = base + (Self.slotStart + slot * Self.slotBytes)
         memmove(place + Self.slotBytes, place, (count - slot) * Self.slotBytes)
         let offset = upper - bytes
+        TouchedCells(base).note(offset, upper)
         Cell(base + offset).write(suffix: suffix.bytes, length: suffix.count, payload: payload)
         setSlot(slot, head: Self.head(suffix.bytes, suffix.count), cellOffset: offset)
         self.count = count + 1
@@ -29,6 +30,8 @@ extension Node {
         let cell = try cell(slot, number)
         if payload.count <= cell.payloadLength {
             let saved = cell.payloadLength - payload.count
+            let offset = cell.start - base
+            TouchedCells(base).note(offset, offset + cell.bytes)
             if saved == 0, payload.isOverflow == cell.isOverflow {
                 memcpy(cell.payload, payload.bytes, payload.count)
             } else {
@@ -41,6 +44,7 @@ extension Node {
             let offset = page.upper - bytes
             guard page.lower <= offset else { return false }
             deadBytes += cell.bytes
+            TouchedCells(base).note(offset, page.upper)
             Cell(base + offset).write(suffix: key.bytes + prefixLength, length: cell.suffixLength, payload: payload)
             setCellOffset(slot, offset)
             page.upper = offset

@@ -98,6 +98,7 @@ struct NodeEntries: ~Copyable {
         precondition(bytes(range) <= Node.capacity)
         let links = (node.previous, node.next, node.firstChild)
         node.clear(level: level)
+        TouchedCells(node.base).all()
         (node.previous, node.next, node.firstChild) = links
         let prefixLength = prefixLength(range)
         var upper = Page.bytes - prefixLength

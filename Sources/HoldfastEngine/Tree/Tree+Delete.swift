@@ -147,6 +147,7 @@ extension Tree {
             let target = try editor.modify(root), source = try editor.page(childNumber)
             // From the kind on: number, LSN and checksum are the page's own.
             memcpy(target + 16, source + 16, Page.bytes - 16)
+            TouchedCells(target).all()
             try PageSpace.free(childNumber, editor)
         }
     }

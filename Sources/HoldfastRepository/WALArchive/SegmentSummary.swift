@@ -7,7 +7,7 @@ import HoldfastCore
 ///
 ///     offset  bytes  field
 ///          0      8  "HOLDFSUM"
-///          8      4  format version: 1
+///          8      4  format version: 2 (1, without the CRC32C of the segment, was never released)
 ///         12      4  CRC32C over bytes 16 ..< end
 ///         16      8  system identifier
 ///         24      8  the timeline's token
@@ -31,7 +31,7 @@ import HoldfastCore
 ///        168         page runs, ascending, neither touching nor overlapping: first page 4, pages 4
 ///                    restore points, in order: end LSN 8, time 8, length of the name 2, the name
 package struct SegmentSummary: Equatable, Sendable {
-    package static let version: UInt32 = 1
+    package static let version: UInt32 = 2
     private static let magic: UInt64 = 0x4D55_5346_444C_4F48  // "HOLDFSUM", little-endian
     private static let headBytes = 168
     /// More than any summary has: a run for every second page that 16 MiB of records can name, and the names.
@@ -195,7 +195,11 @@ package struct SegmentSummary: Equatable, Sendable {
             input.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
         }
         guard load(0, UInt64.self) == Self.magic else { throw damaged("it is not a summary") }
-        guard load(8, UInt32.self) == Self.version else {
+        let version: UInt32 = load(8)
+        guard version >= Self.version else {
+            throw damaged("it is of version \(version), which only unreleased builds wrote")
+        }
+        guard version == Self.version else {
             throw RepositoryError.newerFormat(object, version: Int(load(8, UInt32.self)))
         }
         let crc = input.withUnsafeBytes { hf_crc32c(0, $0.baseAddress! + 16, $0.count - 16) }

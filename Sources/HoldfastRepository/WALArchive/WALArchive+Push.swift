@@ -17,7 +17,7 @@ extension WALArchive {
     package func push(
         _ name: SegmentName, plaintext: UnsafeRawBufferPointer, summary: SegmentSummary
     ) throws -> PushResult {
-        try requireOwn(name, plaintext.count, summary)
+        try requireOwn(name, plaintext, summary)
         try repository.requirePresent()
         let result = try store(name, plaintext, summary)
         // A file system unmounted since, or for a while, would have let it all be written to the directory beneath.
@@ -54,10 +54,16 @@ extension WALArchive {
         return .alreadyThere
     }
 
-    private func requireOwn(_ name: SegmentName, _ count: Int, _ summary: SegmentSummary) throws {
+    private func requireOwn(_ name: SegmentName, _ plaintext: UnsafeRawBufferPointer, _ summary: SegmentSummary) throws
+    {
+        let count = plaintext.count
         guard count == SegmentNumber.bytes, summary.bytes == count else {
             throw RepositoryError.segmentConflict(
                 name, why: "it has \(count) bytes; a segment has \(SegmentNumber.bytes)")
+        }
+        // Replay will go by it: a summary that contradicts itself would make a sound segment useless.
+        guard summary.crc32c == SegmentSummary.checksum(of: plaintext) else {
+            throw RepositoryError.segmentConflict(name, why: "its CRC32C is not what its summary says")
         }
         guard summary.segment == name else {
             throw RepositoryError.segmentConflict(name, why: "it holds the bytes of segment \(summary.segment)")
@@ -81,7 +87,7 @@ extension WALArchive {
                 why: "the archive holds a segment of this name with the timeline token \(existing.token), "
                     + "not \(summary.token)")
         }
-        guard existing.sha256 == summary.sha256 else {
+        guard existing.sha256 == summary.sha256, existing.crc32c == summary.crc32c else {
             throw RepositoryError.segmentConflict(
                 name,
                 why: "the archive holds other content under this name (SHA-256 \(existing.sha256), "

@@ -27,6 +27,60 @@ struct EngineBasicsTests {
         try again.close()
     }
 
+    @Test("A1: trees that grow, are changed in place, shrink to one page and grow again are redone to what they were")
+    func everyEdit() throws {
+        let disk = SimulatedDisk(seed: 3)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        var random = SeededGenerator64(seed: SeededGenerator64.announced("every edit"))
+        var model: [[UInt8]: [UInt8]] = [:]
+        func put(_ transaction: Transaction, _ n: Int, _ length: Int) throws {
+            let value = (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }
+            try transaction.put("a", EngineModel.key(n), value)
+            model[EngineModel.key(n)] = value
+        }
+        // No redo point in between, so that all but each page's first change is logged as a difference.
+        for round in 0..<3 {
+            for start in stride(from: 0, to: 1500, by: 100) {
+                try engine.write { for n in start..<start + 100 { try put($0, n, 100) } }
+            }
+            for _ in 0..<20 {
+                try engine.write {
+                    for _ in 0..<10 {
+                        // In place, shorter, longer.
+                        try put($0, Int.random(in: 0..<1500, using: &random), Int.random(in: 90...110, using: &random))
+                    }
+                }
+            }
+            for start in stride(from: 0, to: 1500, by: 50) {
+                try engine.write {
+                    for n in start..<start + 50 where n != 700 + round {
+                        try $0.delete("a", EngineModel.key(n))
+                        model[EngineModel.key(n)] = nil
+                    }
+                }
+            }
+            // Pages changed, freed and used for something else in one transaction.
+            try engine.write {
+                for n in 0..<300 { try put($0, n, 100) }
+            }
+            try engine.write {
+                for n in 0..<300 {
+                    try put($0, n, 101)
+                    try $0.delete("a", EngineModel.key(n))
+                    model[EngineModel.key(n)] = nil
+                }
+                for n in 2000..<2004 { try put($0, n, 20_000 + round) }
+            }
+            #expect(try engine.problems() == [])
+            let again = try Engine(opening: disk.afterKill(seed: UInt64(round)), options: quietOptions())
+            #expect(try again.everything() == ["a": model], "round \(round)")
+            #expect(try again.problems() == [])
+            try again.close()
+        }
+        try engine.close()
+    }
+
     @Test("S3: a label and a restore point's name are checked by the engine too, before anything is done")
     func names() throws {
         let disk = SimulatedDisk(seed: 7)

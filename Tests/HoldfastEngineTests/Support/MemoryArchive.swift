@@ -31,7 +31,12 @@ final class MemoryArchive: RecoverySource, Sendable {
     var claims: [TimelineID] { own.withLock { $0 } }
 
     func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) -> SegmentBuffer? {
-        segments[name].map { SegmentBuffer($0) }
+        // Whoever looks at what it gave back must meet something else.
+        spent?.fill(SegmentNumber.bytes) { $0.initializeMemory(as: UInt8.self, repeating: 0xA5) }
+        guard let bytes = segments[name] else { return nil }
+        let segment = spent ?? SegmentBuffer()
+        segment.fill(bytes.count) { target in bytes.withUnsafeBytes { target.copyMemory(from: $0) } }
+        return segment
     }
     func holdsLater(than name: SegmentName) -> Bool { segments.keys.contains { $0.segment > name.segment } }
     func history(_ timeline: TimelineID) -> [UInt8]? { histories.withLock { $0[timeline] } }

@@ -143,7 +143,7 @@ func verifyRecovered(_ disk: SimulatedDisk, _ history: Workload.History, thoroug
     let problems = try engine.problems()
     guard problems.isEmpty else { throw Unexpected("state \(index): \(problems)") }
     if thorough {
-        _ = try engine.write { try $0.put("after", bytes("a"), bytes("b")) }
+        try engine.write { try $0.put("after", bytes("a"), bytes("b")) }
         try engine.close()
     }
     return index
