@@ -24,8 +24,10 @@ public final class Engine: @unchecked Sendable {
     let writes: WriteSet
 
     let commitLock = Monitor()
-    /// Guarded by `commitLock`, all four.
+    /// Guarded by `commitLock`, as are the three behind `verifier`.
     let builder = CommitBuilder()
+    /// Guarded by `commitLock`; `nil`: redo is not verified.
+    let verifier: RedoVerifier?
     var lastTransaction: TransactionID
     var lastCommitTime: Int64
     /// The greatest redo point begun or replayed: a page at or below it is logged whole.
@@ -86,6 +88,7 @@ public final class Engine: @unchecked Sendable {
         storage = recovered.storage
         failure = recovered.failure
         writes = WriteSet(recovered.cache)
+        verifier = options.verifiesRedo ? RedoVerifier(options.redo) : nil
         lastTransaction = recovered.lastTransaction
         lastCommitTime = recovered.lastCommitTime
         greatestRedo = recovered.greatestRedo

@@ -25,6 +25,8 @@ public enum EngineError: DiagnosableError {
     case log(Diagnosis)
     /// A sync failed, or the log is unusable since: this engine acknowledges nothing any more.
     case stopped(String)
+    /// `verifiesRedo`: redo of a commit that was to begin behind this LSN gives another page than the leader made.
+    case redoDiffers(PageNumber, behind: LSN, String)
     case closed
     /// No `control` here.
     case notADataDirectory(String)
@@ -98,6 +100,14 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "the engine has stopped", why: why,
                 next: "start it again: recovery finds everything that was acknowledged", status: .inputOutput)
+        case .redoDiffers(let page, let lsn, let why):
+            Diagnosis(
+                "redo of page \(page) gives another page than this leader made",
+                at: "the commit behind LSN \(lsn), which was not logged", why: why,
+                next:
+                    "nothing of that commit was acknowledged; report this, and check what was logged before: holdfast "
+                    + "check, holdfast wal dump --page \(page)",
+                status: .internalError)
         case .closed: Diagnosis("the engine is closed", status: .unavailable)
         case .notADataDirectory(let path):
             Diagnosis(

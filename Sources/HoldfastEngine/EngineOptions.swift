@@ -1,5 +1,6 @@
 import Glibc
 import HoldfastCore
+import HoldfastWAL
 
 /// How a write is acknowledged.
 public enum Durability: Sendable {
@@ -42,6 +43,11 @@ public struct EngineOptions: Sendable {
     /// The background threads: checkpoints by their triggers, segments prepared ahead, idle witnesses.
     /// Tests that count I/O calls go without.
     public var runsBackgroundWork: Bool
+    /// Whether each commit's redo is carried out and compared with its pages before it is logged; a difference stops the
+    /// engine. For whoever suspects the log: each commit costs about twice.
+    public var verifiesRedo = false
+    /// What `verifiesRedo` carries out; tests plant a wrong one.
+    var redo: RedoVerifier.Redo = { change, page, end in try apply(change, to: page, commitEnd: end) }
     /// Where a restored directory finds its log; needed while it holds `recovery.signal`.
     public var recovery: (any RecoverySource)?
     /// Called when the archive's log has been replayed to where it ends or the target is, before the pages are written: from
@@ -77,9 +83,11 @@ public struct EngineOptions: Sendable {
     return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
 }
 
-/// One line on stderr, then the end of the process with status 74: what a failed sync demands.
+/// One line on stderr, then the end of the process: with status 74, which a failed sync demands, or 70 when the engine
+/// contradicts itself.
 @Sendable public func endProcess(_ error: any DiagnosableError) {
     let line = "holdfast: fatal: " + error.diagnosis.description.replacing("\n", with: "; ") + "\n"
     _ = line.utf8.withContiguousStorageIfAvailable { write(2, $0.baseAddress, $0.count) }
-    _exit(ExitStatus.inputOutput.rawValue)
+    let status = error.diagnosis.status == .internalError ? ExitStatus.internalError : .inputOutput
+    _exit(status.rawValue)
 }

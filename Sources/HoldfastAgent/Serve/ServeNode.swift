@@ -17,12 +17,16 @@ import ServiceLifecycle
 package struct ServeNode: Sendable {
     private let configuration: Configuration
     private let isWithoutArchive: Bool
+    private let verifiesWAL: Bool
     private let log: Logger
 
-    /// - Parameter isWithoutArchive: `--no-archive`: neither reads nor feeds the repository.
-    package init(_ configuration: Configuration, isWithoutArchive: Bool, log: Logger) {
+    /// - Parameters:
+    ///   - isWithoutArchive: `--no-archive`: neither reads nor feeds the repository.
+    ///   - verifiesWAL: `--verify-wal`: redo of each commit is compared with its pages before it is logged.
+    package init(_ configuration: Configuration, isWithoutArchive: Bool, verifiesWAL: Bool = false, log: Logger) {
         self.configuration = configuration
         self.isWithoutArchive = isWithoutArchive
+        self.verifiesWAL = verifiesWAL
         self.log = log
     }
 
@@ -37,6 +41,8 @@ package struct ServeNode: Sendable {
             checkpointWALBytes: configuration.server.checkpointWALBytes,
             checkpointSeconds: Swift.max(1, configuration.server.checkpointEvery / 1000))
         options.archiving = start.isArchiving
+        options.verifiesRedo = verifiesWAL
+        if verifiesWAL { log.notice("redo of every commit is verified: writes take longer") }
         let engine: Engine
         do {
             engine = try await start.open(disk, options)

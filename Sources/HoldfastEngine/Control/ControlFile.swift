@@ -23,28 +23,12 @@ package final class ControlFile<D: Disk>: Sendable {
             if error.code == .noEntry { throw .notADataDirectory(disk.root) }
             throw .disk(error)
         }
-        var slots: [ControlData?] = [nil, nil]
-        var sequences: [UInt64] = [0, 0]
-        var faults: [ControlFault] = []
-        for place in 0..<2 {
-            let bytes: [UInt8]
-            do throws(DiskError) {
-                bytes = try file.readBytes(count: ControlData.slotBytes, at: UInt64(place * ControlData.slotBytes))
-            } catch { throw .disk(error) }
-            do throws(ControlFault) {
-                let (data, sequence) = try ControlData.decode(bytes)
-                guard sequence % 2 == UInt64(place) else { throw .impossible("sequence \(sequence) in slot \(place)") }
-                slots[place] = data
-                sequences[place] = sequence
-            } catch {
-                if case .newerVersion(let version) = error { throw .newerFormat(ControlData.path, version) }
-                faults.append(error)
-            }
-        }
-        guard slots.contains(where: { $0 != nil }) else {
-            throw .damagedControl(faults.map(\.description).joined(separator: "; "))
-        }
-        state = Mutex(Slots(sequence: sequences.max()!, slots: slots))
+        let read: ControlSlots
+        do throws(DiskError) { read = try ControlSlots(reading: file) } catch { throw .disk(error) }
+        _ = try read.current()
+        // One is sound, or there would be no current one.
+        let sequence = read.slots.compactMap(\.sequence).max()!
+        state = Mutex(Slots(sequence: sequence, slots: read.slots.map(\.data)))
     }
 
     private init(_ disk: D, _ file: D.File, _ data: ControlData) {

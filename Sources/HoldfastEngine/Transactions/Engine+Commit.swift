@@ -11,6 +11,7 @@ extension Engine: DurabilitySource {
         defer { commitLock.unlock() }
         try checkRunning()
         collect(writes)
+        if let verifier { try verifyRedo(of: writes, with: verifier) }
         // Whatever can run out of space does so here: pages first, then the log.
         if let last = writes.pages.max() {
             do throws(DiskError) {

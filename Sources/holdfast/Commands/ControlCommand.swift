@@ -3,7 +3,7 @@ import HoldfastAgent
 
 struct ControlCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "control", abstract: "Show a data directory's control file.",
+        commandName: "control", abstract: "Show a data directory's control file: both slots, and which is in use.",
         discussion: """
             EXAMPLES
               holdfast control --data /var/lib/holdfast/main
@@ -15,6 +15,6 @@ struct ControlCommand: ParsableCommand {
 
     func run() throws {
         let data = try data ?? configuration.load().requiredData()
-        try output.print(DataDirectory.controlReport(data))
+        try output.print(ControlReport.run(data))
     }
 }

@@ -11,6 +11,7 @@ struct ServeCommand: AsyncParsableCommand {
             EXAMPLES
               holdfast serve --data /var/lib/holdfast/main --socket /run/holdfast/main.sock
               holdfast serve --config /etc/holdfast/main.yaml
+              holdfast serve --config /etc/holdfast/main.yaml --verify-wal
             """)
 
     @OptionGroup var configuration: ConfigurationOptions
@@ -19,6 +20,11 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "Path of the unix socket.") var socket: String?
     @Flag(help: "Archive nothing and claim nothing: for a copy. A recovery still reads the archive.") var noArchive =
         false
+    @Flag(
+        name: .customLong("verify-wal"),
+        help: "Carry out each commit's redo and compare it with the pages; a difference ends the server with status 70."
+    )
+    var verifiesWAL = false
 
     func run() async throws {
         let configuration = try configuration.load([
@@ -26,6 +32,6 @@ struct ServeCommand: AsyncParsableCommand {
             "server.socket": (option: "--socket", text: socket),
         ])
         let log = LogOutput.start(configuration.logLevel)
-        try await ServeNode(configuration, isWithoutArchive: noArchive, log: log).run()
+        try await ServeNode(configuration, isWithoutArchive: noArchive, verifiesWAL: verifiesWAL, log: log).run()
     }
 }
