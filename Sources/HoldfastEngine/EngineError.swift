@@ -34,6 +34,10 @@ public enum EngineError: DiagnosableError {
     case notEmpty(String)
     /// No slot of the control file is sound.
     case damagedControl(String)
+    /// The pages are not the whole state before recovery: why.
+    case needsRecovery(String)
+    /// The control file says that the log ended in order at the first LSN, and a commit follows that ends at the second.
+    case staleControl(LSN, commit: LSN)
     /// A file of a later format: name and version.
     case newerFormat(String, UInt32)
     /// A restore was not finished; the command that does it.
@@ -122,6 +126,20 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "the control file is damaged", at: ControlData.path, why: why,
                 next: "restore the cluster from a backup (holdfast restore)", status: .dataError)
+        case .needsRecovery(let why):
+            Diagnosis(
+                "this directory needs recovery before its pages can be checked", why: why,
+                next:
+                    "start it (holdfast serve), and check it as it runs (holdfast check --connect) or when it has stopped",
+                status: .tryAgain)
+        case .staleControl(let redo, let commit):
+            Diagnosis(
+                "the control file is older than the log", at: ControlData.path,
+                why: "it says that the log was closed in order at \(redo), and a commit follows that ends at \(commit)",
+                next:
+                    "put back the right control file if an old copy took its place; else holdfast serve replays the log "
+                    + "from there",
+                status: .dataError)
         case .newerFormat(let place, let version):
             Diagnosis(
                 "a file is of a newer format", at: place, why: "its version is \(version)",

@@ -14,8 +14,8 @@ public struct Snapshot: ~Copyable {
     /// The end of the last commit that this snapshot sees.
     public let lsn: LSN
     private let view: VersionView
-    private let readers: Unmanaged<ReaderSlots>
-    private let slot: UnsafeMutablePointer<ReaderSlots.Slot>
+    let readers: Unmanaged<ReaderSlots>
+    let slot: UnsafeMutablePointer<ReaderSlots.Slot>
 
     init(_ cache: PageCache, _ slot: UnsafeMutablePointer<ReaderSlots.Slot>, at lsn: LSN, onlyResident: Bool) {
         self.lsn = lsn

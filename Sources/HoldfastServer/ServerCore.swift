@@ -104,6 +104,7 @@ final class ServerCore: @unchecked Sendable {
 
     /// A backup whose connection is gone is over.
     func abandon(_ backup: BackupSession) {
+        backup.disconnect()
         guard backup.isUsed else { return }
         physical.submit { _ in backup.close() }
     }

@@ -144,6 +144,11 @@ final class ReachedPages {
         return words[word] & bit == 0
     }
 
+    /// `page` must lie below `count`.
+    func contains(_ page: PageNumber) -> Bool {
+        words[Int(page.rawValue / 64)] & UInt64(1) << UInt64(page.rawValue % 64) != 0
+    }
+
     /// The ranges of numbers that were not inserted.
     func missing(limit: Int) -> [Range<UInt32>] {
         var ranges: [Range<UInt32>] = []

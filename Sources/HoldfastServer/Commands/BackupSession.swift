@@ -17,8 +17,15 @@ final class BackupSession: Sendable {
 
     private let engine: Engine
     private let state = Mutex(State.none)
+    private let isGone = Atomic(false)
 
     init(engine: Engine) { self.engine = engine }
+
+    /// Whether somebody still waits at the other end: what runs long for a connection asks now and then.
+    var isConnected: Bool { !isGone.load(ordering: .relaxed) }
+
+    /// The connection is gone; `close` follows, on a thread that may wait.
+    func disconnect() { isGone.store(true, ordering: .relaxed) }
 
     var isUsed: Bool {
         state.withLock { if case .none = $0 { false } else { true } }

@@ -13,7 +13,7 @@ enum Command: UInt8, CaseIterable {
     // The server.
     case config, info, role, wait, lastsave, shutdown, status
     // Physical.
-    case backup, checkpoint, wal, restorepoint, promote, slot, replicate
+    case backup, checkpoint, wal, restorepoint, promote, check, slot, replicate
 }
 
 /// Where a command runs and what it needs.
@@ -169,6 +169,7 @@ struct CommandTable: Sendable {
         add(.wal, -2, .physical)
         add(.restorepoint, 2, .physical)
         add(.promote, 1, .physical)
+        add(.check, 1, .physical)
         add(.slot, -2, .physical)
         add(.replicate, -1, .physical)
         precondition(all.count == Command.allCases.count && all.count < 128)

@@ -48,6 +48,7 @@ struct PhysicalCommands {
                     ("time", .simple(Timestamp.text(microseconds: systemClockMicroseconds()))),
                 ], out)
         case (.promote, _): write(try composition.promote(), out)
+        case (.check, _): try check(out)
         case (.slot, _), (.replicate, _):
             out.error("ERR \(specification.name.uppercased()) is not supported yet: this server has no followers")
         case (_, let word):
@@ -55,6 +56,26 @@ struct PhysicalCommands {
                 "ERR unknown subcommand or wrong number of arguments for '\(printable(word))'. "
                     + "Try START label [FAST], FILES, READ path offset length, STOP for BACKUP; SWITCH for WAL.")
         }
+    }
+
+    /// The pages of a snapshot of now; over when its connection is.
+    private func check(_ out: ReplyWriter) throws {
+        let result = try engine.check(while: { backup.isConnected })
+        write(
+            [
+                ("ok", .boolean(result.problems.isEmpty)), ("lsn", .simple(result.lsn.description)),
+                ("pages", .integer(Int64(clamping: result.pages))),
+                (
+                    "problems",
+                    .array(
+                        result.problems.map {
+                            .map([
+                                WirePair(key: .simple("object"), value: .simple($0.object)),
+                                WirePair(key: .simple("problem"), value: .simple($0.problem)),
+                            ])
+                        })
+                ), ("unlisted", .integer(Int64(clamping: result.unlisted))),
+            ], out)
     }
 
     private func start(_ words: [String], _ out: ReplyWriter) throws {
