@@ -7,6 +7,8 @@ public enum EngineError: DiagnosableError {
     case damagedPage(PageNumber, String)
     /// The structure of a tree contradicts itself at this page.
     case damagedTree(PageNumber, String)
+    /// The page files do not reach so far.
+    case noSuchPage(PageNumber, String)
     case keyTooLong(Int)
     case valueTooLong(Int)
     /// The page space is full: 2^32 pages.
@@ -70,6 +72,10 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "a tree is damaged at page \(page)", at: "\(PageNumber.filePath(page.fileIndex)) at \(page.fileOffset)",
                 why: why, next: "run holdfast check, then restore from a backup", status: .dataError)
+        case .noSuchPage(let page, let why):
+            Diagnosis(
+                "there is no page \(page)", at: "\(PageNumber.filePath(page.fileIndex)) at \(page.fileOffset)", why: why,
+                next: "page 0 says how many there are: holdfast page dump --data DIR 0", status: .dataError)
         case .keyTooLong(let bytes):
             Diagnosis(
                 "the key is too long", why: "\(bytes) bytes where at most \(Limits.keyBytes) are allowed",

@@ -30,7 +30,7 @@ struct Holdfast: ParsableCommand {
         subcommands: [
             InitCommand.self, ServeCommand.self, AgentCommand.self, BackupCommand.self, RestoreCommand.self,
             InfoCommand.self, WALCommand.self, CatalogCommand.self, CheckCommand.self, ControlCommand.self,
-            DumpCommand.self, LoadCommand.self, CheckpointCommand.self, RestorePointCommand.self,
+            PageCommand.self, DumpCommand.self, LoadCommand.self, CheckpointCommand.self, RestorePointCommand.self,
             PromoteCommand.self, StatusCommand.self,
             VerifyCommand.self, ExpireCommand.self, AnnotateCommand.self, KeepCommand.self, RewindCommand.self,
             NodesCommand.self, UserCommand.self, SlotCommand.self,
