@@ -74,7 +74,8 @@ public enum EngineError: DiagnosableError {
                 why: why, next: "run holdfast check, then restore from a backup", status: .dataError)
         case .noSuchPage(let page, let why):
             Diagnosis(
-                "there is no page \(page)", at: "\(PageNumber.filePath(page.fileIndex)) at \(page.fileOffset)", why: why,
+                "there is no page \(page)", at: "\(PageNumber.filePath(page.fileIndex)) at \(page.fileOffset)",
+                why: why,
                 next: "page 0 says how many there are: holdfast page dump --data DIR 0", status: .dataError)
         case .keyTooLong(let bytes):
             Diagnosis(

@@ -14,6 +14,16 @@ import HoldfastCore
 /// anywhere in it. Between the first part (flag `begin`) and the last lie parts and fillers only.
 package enum CommitFormat {
     package static let trailerBytes = 32
+
+    /// The transactions that the last part of a commit names; `nil` for every other record.
+    package static func transactions(of record: LogRecord) -> ClosedRange<TransactionID>? {
+        guard record.kind == .commit, record.flags.contains(.commit), record.body.count >= trailerBytes else {
+            return nil
+        }
+        let first = record.body.loadUnaligned(fromByteOffset: 0, as: UInt64.self)
+        let last = record.body.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+        return first <= last ? TransactionID(first)...TransactionID(last) : nil
+    }
 }
 
 /// A commit that has arrived whole. The payload is a view: valid until the assembler's next record.

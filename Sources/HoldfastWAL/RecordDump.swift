@@ -3,9 +3,18 @@ import HoldfastCore
 /// What `wal dump` shows of a record: a line for people, or a JSON object on one line for programs.
 package struct RecordDump {
     package let record: LogRecord
-    package init(_ record: LogRecord) { self.record = record }
+    /// The page changes of a commit's part, as `ChangeScanner` finds them.
+    package let changes: [ChangeScanner.Found]
 
-    /// `0/1000040  commit begin+commit  len 212  mark 0/1000000  crc 1A2B3C4D  transactions 7...9 …`
+    package init(_ record: LogRecord, changes: [ChangeScanner.Found] = []) {
+        self.record = record
+        self.changes = changes
+    }
+
+    /// A line names so many changes; JSON all.
+    private static let changesInLine = 16
+
+    /// `0/1000040  commit begin+commit  end 0/1000118  body 180  mark 0/1000000  crc 1A2B3C4D …  changes 7(120) 8(image 4034)`
     package var line: String {
         var out = "\(record.start)  \(record.kind)"
         if !flagNames.isEmpty { out += " " + flagNames.joined(separator: "+") }
@@ -13,6 +22,10 @@ package struct RecordDump {
         out += "  crc \(hexadecimal(UInt64(record.crc), digits: 8))"
         out += "  previous \(hexadecimal(UInt64(record.previousCRC), digits: 8))"
         for (key, value) in details { out += "  \(key) \(value.plain)" }
+        if !changes.isEmpty {
+            out += "  changes " + changes.prefix(Self.changesInLine).map(Self.plain).joined(separator: " ")
+            if changes.count > Self.changesInLine { out += " and \(changes.count - Self.changesInLine) more" }
+        }
         return out
     }
 
@@ -30,7 +43,22 @@ package struct RecordDump {
             fields.append(("commit", .truth(record.flags.contains(.commit))))
         }
         fields += details
-        return "{" + fields.map { "\"\($0.0)\":\($0.1.json)" }.joined(separator: ",") + "}"
+        var members = fields.map { "\"\($0.0)\":\($0.1.json)" }
+        if record.kind == .commit {
+            members.append("\"changes\":[" + changes.map(Self.json).joined(separator: ",") + "]")
+        }
+        return "{" + members.joined(separator: ",") + "}"
+    }
+
+    /// A page, and the bytes of its difference or image; `…` before what began in an earlier part.
+    private static func plain(_ change: ChangeScanner.Found) -> String {
+        let form = change.form == .image ? "image " : ""
+        return "\(change.isContinued ? "…" : "")\(change.page)(\(form)\(change.bytes))"
+    }
+
+    private static func json(_ change: ChangeScanner.Found) -> String {
+        "{\"page\":\(change.page),\"form\":\"\(change.form)\",\"bytes\":\(change.bytes),"
+            + "\"continued\":\(change.isContinued)}"
     }
 
     private enum Value {

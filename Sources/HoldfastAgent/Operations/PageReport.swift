@@ -128,7 +128,9 @@ package enum PageReport {
 
     private static func integer(_ value: UInt32) -> JSONValue { .integer(Int64(value)) }
     /// 0 means none.
-    private static func reference(_ page: PageNumber) -> JSONValue { page.rawValue == 0 ? .null : integer(page.rawValue) }
+    private static func reference(_ page: PageNumber) -> JSONValue {
+        page.rawValue == 0 ? .null : integer(page.rawValue)
+    }
 
     private static func word(_ kind: PageKind?, _ raw: UInt8) -> String {
         switch kind {

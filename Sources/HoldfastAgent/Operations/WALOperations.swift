@@ -4,7 +4,7 @@ import HoldfastRepository
 import HoldfastWAL
 import Logging
 
-/// `holdfast wal push | fetch | list | dump`.
+/// `holdfast wal push | fetch | list`.
 package enum WALOperations {
     /// Pushes segments of a data directory by hand: those named, or all that wait. Equal content that is there already
     /// is fine.
@@ -104,53 +104,13 @@ package enum WALOperations {
         return Report(text: table.isEmpty ? "the archive holds no WAL\n" : table.text, json: json)
     }
 
-    /// The records of one segment, a line each: from a file, or from the archive when `source` is a segment's name.
-    /// `write` gets whole lines. Throws after the sound records when the segment is damaged.
-    package static func dump(
-        _ configuration: () throws -> Configuration, source: String, asJSON: Bool, write: (String) throws -> Void
-    ) throws {
-        let bytes: [UInt8]
-        if let name = SegmentName(source), !DataDirectory.exists(WorkingDirectory.absolute(source)) {
-            let access = ClusterAccess(try configuration())
-            bytes = try access.archive(access.repository()).fetchExisting(name)
-        } else {
-            bytes = try PlainFile.read(WorkingDirectory.absolute(source), limit: SegmentNumber.bytes + 1).bytes
-        }
-        let place = printable(source, limit: 300)
-        guard bytes.count >= LogLayout.segmentHeaderBytes, bytes.count <= SegmentNumber.bytes else {
-            throw SegmentDumpError(place: place, why: "it has \(bytes.count) bytes")
-        }
-        let header: SegmentHeader
-        do {
-            header = try bytes.withUnsafeBytes { try SegmentHeader(reading: $0.baseAddress!) }
-        } catch let fault as SegmentHeaderFault {
-            throw SegmentDumpError(place: place, why: "its header cannot be read (\(fault))")
-        }
-        let identity = header.identity
-        let number = SegmentNumber(containing: header.firstLSN)
-        let name = SegmentName(timeline: identity.timeline, segment: number)
-        let reader = LogReader(
-            source: MemorySegmentSource([name: bytes]), system: identity.system,
-            history: TimelineHistory(first: identity.token, timeline: identity.timeline), from: number.start, chain: nil
-        )
-        while let record = try reader.next() {
-            let dump = RecordDump(record)
-            try write((asJSON ? dump.json : dump.line) + "\n")
-        }
-        guard let end = reader.end, end.position < number.end else { return }
-        switch end.reason {
-        case .zeros, .missingSegment: return
-        default: throw SegmentDumpError(place: place, why: "its records end at \(end.position): \(end.reason)")
-        }
-    }
-
     private static func segment(_ text: String) throws(SegmentDumpError) -> SegmentName {
         if let name = SegmentName(text) { return name }
         throw SegmentDumpError(place: printable(text), why: "it is no segment's name of 24 hex digits", isUsage: true)
     }
 }
 
-/// Why a segment cannot be shown.
+/// What is no segment, or cannot be used as one.
 package struct SegmentDumpError: DiagnosableError, Equatable {
     package var place: String
     package var why: String

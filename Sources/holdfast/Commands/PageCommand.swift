@@ -11,7 +11,8 @@ struct PageCommand: ParsableCommand {
 
     struct Dump: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show the fields of one page as it lies in its file, damaged or not; and whether its checksum holds.",
+            abstract:
+                "Show the fields of one page as it lies in its file, damaged or not; and whether its checksum holds.",
             discussion: """
                 Page 0 holds the size of the page space and the head of the free list, page 1 is the root of the tree of \
                 trees. Keys are shown, values are not. Ends with 65 when the page is damaged.

@@ -8,6 +8,7 @@ struct WALCommand: ParsableCommand {
             EXAMPLES
               holdfast wal list
               holdfast wal dump 000000010000000000000003
+              holdfast wal dump --data /var/lib/holdfast/main --stats
               holdfast wal switch
             """,
         subcommands: [Push.self, Fetch.self, List.self, Dump.self, Switch.self])
@@ -71,22 +72,39 @@ struct WALCommand: ParsableCommand {
 
     struct Dump: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show the records of one segment: a file, or a segment's name in the archive.",
+            abstract: "Show the records of the log, a line each, or what they amount to.",
             discussion: """
+                Of a segment: a file, or a name in the archive. With --data: of a data directory, used or not. With \
+                neither: of the archive. The options narrow it down; a page's commits are shown with the part that \
+                holds the page, a transaction's with all.
+
                 EXAMPLES
                   holdfast wal dump /var/lib/holdfast/main/wal/000000010000000000000003
                   holdfast wal dump 000000010000000000000003 --format json
+                  holdfast wal dump --data /var/lib/holdfast/main --page 17 --from 0/3000028
+                  holdfast wal dump --transaction 1017
+                  holdfast wal dump --data /var/lib/holdfast/main --stats
                 """)
 
         @OptionGroup var configuration: ConfigurationOptions
-        @Argument(help: "A file, or a segment's name.") var source: String
+        @Argument(help: "A file, or a segment's name.") var source: String?
+        @Option(help: "A data directory.") var data: String?
+        @Option(help: "The timeline whose history is followed; default: the latest.") var timeline: UInt32?
+        @Option(help: "A kind of record (commit, checkpoint, restorePoint …); may be given again.") var kind: [String] =
+            []
+        @Option(help: "Only commits that change this page.") var page: UInt32?
+        @Option(help: "Only the commit that bears this transaction number.") var transaction: UInt64?
+        @Option(help: "From the first record that begins at or behind this LSN.") var from: String?
+        @Option(help: "To the last record that begins before this LSN.") var to: String?
+        @Flag(help: "Counts and bytes for each kind, and of page images, instead of records.") var stats = false
         @OptionGroup var output: OutputOptions
 
         func run() throws {
             let output = output
-            try WALOperations.dump(
-                { try configuration.load() }, source: source, asJSON: output.format == .json
-            ) { try output.write($0) }
+            let request = WALDumpRequest(
+                segment: source, data: data, timeline: timeline, kinds: kind, page: page, transaction: transaction,
+                from: from, to: to, showsStatistics: stats, asJSON: output.format == .json)
+            try WALDump.run(request, { try configuration.load() }) { try output.write($0) }
         }
     }
 
