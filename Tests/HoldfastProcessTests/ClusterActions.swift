@@ -25,8 +25,10 @@ extension TestCluster {
     }
 
     /// A command that runs beside the test, stopped by its pid when it goes.
-    func launch(_ arguments: [String], environment more: [String: String] = [:]) throws -> RunningProcess {
-        try RunningProcess(BuiltBinary.path, arguments, environment: environment.merging(more) { $1 })
+    func launch(
+        _ arguments: [String], environment more: [String: String] = [:], input: Data = Data()
+    ) throws -> RunningProcess {
+        try RunningProcess(BuiltBinary.path, arguments, input: input, environment: environment.merging(more) { $1 })
     }
 
     private func info() throws -> [String: Any] {

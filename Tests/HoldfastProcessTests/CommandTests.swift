@@ -64,7 +64,8 @@ struct CommandTests {
         arguments: [
             [], ["init"], ["serve"], ["agent"], ["backup"], ["restore"], ["info"], ["wal"], ["wal", "push"],
             ["wal", "fetch"], ["wal", "list"], ["wal", "dump"], ["wal", "switch"], ["catalog"], ["catalog", "migrate"],
-            ["catalog", "status"], ["catalog", "flush"], ["catalog", "rebuild"], ["check"], ["control"], ["dump"],
+            ["catalog", "status"], ["catalog", "flush"], ["catalog", "rebuild"], ["check"], ["control"],
+            ["page", "dump"], ["dump"],
             ["load"], ["checkpoint"], ["restorepoint"], ["promote"], ["status"],
         ])
     func help(command: [String]) throws {
@@ -85,7 +86,7 @@ struct CommandTests {
         #expect(backup["label"] as? String == "one")
         for command in [
             ["status"], ["checkpoint"], ["wal", "switch"], ["restorepoint", "here"], ["wal", "list"], ["info"],
-            ["check"],
+            ["check"], ["wal", "dump"], ["page", "dump", "1"],
         ] {
             _ = try cluster.json(command)
         }

@@ -25,4 +25,4 @@ let goldenDumpLine =
 let goldenDumpJSON =
     #"{"lsn":"0/1000040","end":"0/1000098","timeline":1,"kind":"commit","body_bytes":56,"mark":""#
     + #"0/1000000","crc":"020A0AA9","previous_crc":"00000000","begin":true,"commit":true,"first_tr"#
-    + #"ansaction":7,"last_transaction":7,"time":"1970-01-01T00:00:00.007000Z","payload_bytes":24}"#
+    + #"ansaction":7,"last_transaction":7,"time":"1970-01-01T00:00:00.007000Z","payload_bytes":24,"changes":[]}"#
