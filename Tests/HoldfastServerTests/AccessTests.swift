@@ -22,7 +22,8 @@ extension ServerTests {
             .hello: "HELLO", .auth: "AUTH default x", .client: "CLIENT ID", .reset: "RESET", .command: "COMMAND COUNT",
             .config: "CONFIG GET save", .info: "INFO", .role: "ROLE", .wait: "WAIT 0 0", .lastsave: "LASTSAVE",
             .status: "STATUS", .checkpoint: "CHECKPOINT", .wal: "WAL SWITCH", .restorepoint: "RESTOREPOINT p",
-            .promote: "PROMOTE", .check: "CHECK", .backup: "BACKUP START l FAST", .slot: "SLOT LIST", .replicate: "REPLICATE s 1 0/0",
+            .promote: "PROMOTE", .check: "CHECK", .backup: "BACKUP START l FAST", .slot: "SLOT LIST",
+            .replicate: "REPLICATE s 1 0/0",
             .shutdown: "SHUTDOWN", .quit: "QUIT",
         ]
         private static let administrative: Set<Command> = [

@@ -1,7 +1,9 @@
 import Foundation
 import HoldfastCore
+import HoldfastEngine
 import HoldfastTestSupport
 import HoldfastWire
+import Synchronization
 import Testing
 
 @testable import HoldfastServer
@@ -46,6 +48,53 @@ extension ServerTests {
                     SegmentName(stop["last_segment"]?.text ?? "")?.segment
                         == SegmentNumber(containing: LSN(stopLSN.rawValue - 1)))
                 #expect(try client("BACKUP", "STOP").errorText?.hasPrefix("ERR this connection has no backup") == true)
+            }
+        }
+
+        @Test("CHECK names what it found, of a moment of its own, while writes go on")
+        func check() async throws {
+            try await ServedEngine.with { served in
+                let client = try served.administrator()
+                for index in 0..<200 { try client("SET", "k\(index)", String(repeating: "v", count: 500)) }
+                let reply = try client("CHECK")
+                #expect(reply["ok"] == .boolean(true) && reply["problems"]?.elements == [], "\(reply)")
+                #expect(reply["pages"]?.integer ?? 0 >= 128 && reply["unlisted"] == .integer(0))
+                #expect(LSN(reply["lsn"]?.text ?? "") == served.engine.publishedLSN)
+                #expect(try client("CHECK", "all").errorText?.contains("wrong number of arguments") == true)
+                #expect(try served.anonymous()("CHECK").errorText?.hasPrefix("NOPERM") == true)
+            }
+        }
+
+        @Test("a CHECK whose client has gone ends with it")
+        func abandonedCheck() async throws {
+            let disk = SimulatedDisk(seed: 5)
+            try Engine.initialize(disk)
+            let options = EngineOptions(cacheBytes: 1 << 20, versionBytes: 1 << 20, runsBackgroundWork: false)
+            try await ServedEngine.with(disk: disk, options: options) { served in
+                let other = try served.administrator()
+                for index in 0..<800 { try other("SET", "k\(index)", String(repeating: "v", count: 4000)) }
+                #expect(served.engine.status.allocatedPages > 3 * 128)
+                let isArmed = Atomic(true), isHeld = Atomic(false), reads = Atomic(0)
+                // The first page that it reads is slow.
+                disk.interleave { call in
+                    guard call.kind == .read, call.path.hasPrefix("pages/") else { return }
+                    reads.add(1, ordering: .relaxed)
+                    while isArmed.load(ordering: .acquiring) {
+                        isHeld.store(true, ordering: .releasing)
+                        usleep(1000)
+                    }
+                }
+                let client = try served.administrator()
+                client.wire.send("CHECK")
+                try client.wire.flush()
+                while !isHeld.load(ordering: .acquiring) { usleep(1000) }
+                client.wire.close()
+                while try other("CLIENT", "LIST").text?.split(separator: "\n").count != 1 { usleep(1000) }
+                let before = reads.load(ordering: .relaxed)
+                isArmed.store(false, ordering: .releasing)
+                while served.engine.status.liveSnapshots > 0 { usleep(1000) }
+                #expect(reads.load(ordering: .relaxed) - before < 50)
+                disk.interleave(nil)
             }
         }
 

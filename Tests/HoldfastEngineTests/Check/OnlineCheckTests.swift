@@ -58,6 +58,26 @@ struct OnlineCheckTests {
         #expect(lsns.count == 8)
     }
 
+    @Test("a check of many more pages than there is memory for needs none: it lets go of what it has seen")
+    func smallMemory() throws {
+        let disk = try CrashTests.initialized(seed: 31)
+        var options = quietOptions(cachePages: 64)
+        options.versionBytes = 64 * Page.bytes
+        options.transactionBytes = 128 * Page.bytes
+        let engine = try Engine(opening: disk, options: options)
+        for first in stride(from: 0, to: 6000, by: 100) {
+            try engine.write { transaction in
+                for n in first..<first + 100 {
+                    try transaction.put("bulk", bytes("k\(10_000 + n)"), [UInt8](repeating: UInt8(n & 255), count: 900))
+                }
+            }
+        }
+        #expect(engine.status.allocatedPages > 3 * (64 + 64 + 128))
+        #expect(try engine.check().problems == [])
+        try engine.close()
+        #expect(try DirectoryCheck(disk: disk).run().problems == [])
+    }
+
     @Test("B5: damage on the disk of a running engine is named, in what is in memory and in what is not")
     func damage() throws {
         let directory = try CheckedDirectory.filled()
