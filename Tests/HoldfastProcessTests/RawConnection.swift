@@ -78,6 +78,16 @@ final class RawConnection {
         return taken
     }
 
+    /// The next line with its end, whatever its bytes; `nil` when the other end has closed before its end.
+    func lineBytes() throws -> [UInt8]? {
+        var searched = 0
+        while true {
+            if let end = buffer[searched...].firstIndex(of: 10) { return try bytes(end + 1) }
+            searched = buffer.count
+            guard try fill() else { return nil }
+        }
+    }
+
     /// Everything until the other end closes.
     func rest() throws -> String {
         while try fill() {}

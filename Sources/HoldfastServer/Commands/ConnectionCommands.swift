@@ -15,6 +15,7 @@ enum ConnectionCommands {
         case .echo: out.bulk(arguments[1])
         case .select:
             guard let index = parseInteger(arguments[1]) else { return out.error(Replies.notInteger) }
+            guard Int32(exactly: index) != nil else { return out.error(Replies.notShortInteger) }
             guard (0..<Int64(CommandSession.databases)).contains(index) else {
                 return out.error("ERR DB index is out of range")
             }

@@ -44,6 +44,8 @@ struct CommandSession {
 enum Replies {
     static let syntax = "ERR syntax error"
     static let notInteger = "ERR value is not an integer or out of range"
+    static let notShortInteger =
+        "ERR value is out of range, value must between \(Int32.min) and \(Int32.max)"
     static let tooLarge = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
     static let keyTooLong = "ERR the key is longer than \(Limits.keyBytes) bytes"
     static let notPermitted = "NOPERM this connection has no permissions to run "
