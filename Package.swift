@@ -99,10 +99,13 @@ let package = Package(
         .target(
             name: "HoldfastRepositoryTestSupport", dependencies: ["HoldfastCore", "HoldfastRepository"],
             path: "Tests/RepositorySupport"),
+        .target(
+            name: "HoldfastStress", dependencies: ["HoldfastCore", "HoldfastEngine", "HoldfastTestSupport"],
+            path: "Tests/Stress"),
         tests("HoldfastCore", ["CShims"]),
         tests("HoldfastWire"),
         tests("HoldfastWAL", ["CShims"]),
-        tests("HoldfastEngine", ["HoldfastWAL", "CShims"]),
+        tests("HoldfastEngine", ["HoldfastWAL", "HoldfastStress", "CShims"]),
         tests("HoldfastArchive", ["CShims"]),
         tests("HoldfastRepository", ["HoldfastArchive", "HoldfastRepositoryTestSupport"]),
         tests(
@@ -120,6 +123,8 @@ let package = Package(
         tests("HoldfastAgent"),
         .testTarget(name: "HoldfastProcessTests", dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport"]),
 
+        .executableTarget(
+            name: "holdfast-stress", dependencies: ["HoldfastStress", "HoldfastTestSupport"], path: "Benchmarks/stress"),
         .target(name: "BenchmarkSupport", dependencies: ["HoldfastTestSupport"], path: "Benchmarks/Support"),
         .systemLibrary(name: "CLMDB", path: "Benchmarks/CLMDB"),
         benchmark(
