@@ -95,7 +95,9 @@ let package = Package(
             ]),
         .executableTarget(name: "holdfast", dependencies: ["HoldfastAgent", arguments]),
 
-        .target(name: "HoldfastTestSupport", dependencies: ["HoldfastCore"], path: "Tests/Support"),
+        .target(name: "ThreadSanitizerMutex", path: "Tests/ThreadSanitizer"),
+        .target(
+            name: "HoldfastTestSupport", dependencies: ["HoldfastCore", "ThreadSanitizerMutex"], path: "Tests/Support"),
         .target(
             name: "HoldfastRepositoryTestSupport", dependencies: ["HoldfastCore", "HoldfastRepository"],
             path: "Tests/RepositorySupport"),

@@ -10,7 +10,7 @@ import Synchronization
 /// An announcement is followed by a full fence and then by the loads it protects; whoever unlinks fences
 /// and then looks at the announcements. So one of the two sees the other.
 final class ReaderSlots: @unchecked Sendable {
-    // Sendable: `owner`, `epoch` and `lsn` are atomics; `depth` and `pageReads` are written by the slot's owner alone.
+    // Sendable: all is atomic; `depth` and `pageReads` are written by the slot's owner alone.
     static let count = 4096
     /// Snapshots that may be held at once; the rest of the places is for reads and transactions that come and go.
     static let heldAtMost = 3072
@@ -20,8 +20,9 @@ final class ReaderSlots: @unchecked Sendable {
         let epoch: Atomic<UInt64>
         let lsn: Atomic<UInt64>
         let pageReads: Atomic<UInt64>
-        var depth: Int
-        var padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
+        /// An atomic like the rest, so that nobody ever needs the whole slot for himself.
+        let depth: Atomic<Int>
+        let padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
     }
 
     /// Counts retirements of page memory; starts at 1, since an announced 0 means "idle".
@@ -76,18 +77,20 @@ final class ReaderSlots: @unchecked Sendable {
 
     /// Begins an operation of this slot's owner: pages found from now on stay in memory until `leave`. Nests.
     @inline(__always) func enter(_ slot: UnsafeMutablePointer<Slot>) {
-        slot.pointee.depth &+= 1
-        if slot.pointee.depth == 1 { announce(slot) }
+        let depth = slot.pointee.depth.load(ordering: .relaxed) &+ 1
+        slot.pointee.depth.store(depth, ordering: .relaxed)
+        if depth == 1 { announce(slot) }
     }
 
     @inline(__always) func leave(_ slot: UnsafeMutablePointer<Slot>) {
-        slot.pointee.depth &-= 1
-        if slot.pointee.depth == 0 { slot.pointee.epoch.store(0, ordering: .releasing) }
+        let depth = slot.pointee.depth.load(ordering: .relaxed) &- 1
+        slot.pointee.depth.store(depth, ordering: .relaxed)
+        if depth == 0 { slot.pointee.epoch.store(0, ordering: .releasing) }
     }
 
     /// Between two steps of a long operation, when it holds no pointer to a page: lets go of what was retired.
     @inline(__always) func refresh(_ slot: UnsafeMutablePointer<Slot>) {
-        if slot.pointee.depth == 1,
+        if slot.pointee.depth.load(ordering: .relaxed) == 1,
             epoch.load(ordering: .relaxed) != slot.pointee.epoch.load(ordering: .relaxed)
         {
             announce(slot)
