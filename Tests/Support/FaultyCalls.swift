@@ -3,10 +3,12 @@ import Foundation
 /// A library that, loaded into a real process, makes its system calls fail as those of a broken disk do. Compiled from
 /// C once per test run, with the compiler that Swift itself brings.
 public enum FaultyCalls {
-    /// Which calls fail, with EIO.
+    /// Which calls fail, with EIO, or are slow.
     public enum Call: String, Sendable {
         /// `fsync` and `fdatasync`.
         case sync
+        /// `fsync` and `fdatasync` work, and take three milliseconds longer.
+        case slowSync
         /// `write`, `pwrite` and `pwritev`.
         case write
         /// `pread`.
@@ -90,8 +92,17 @@ public enum FaultyCalls {
                 return REAL(type, #name, __VA_ARGS__) arguments;                      \
             }
 
-        FAILING(int, fsync, "sync", (int fd), (fd), int)
-        FAILING(int, fdatasync, "sync", (int fd), (fd), int)
+        #define SYNCING(name)                                                         \
+            int name(int fd) {                                                        \
+                int before = errno;                                                   \
+                if (fails("sync", fd)) { errno = EIO; return -1; }                    \
+                if (fails("slowSync", fd)) usleep(3000);                              \
+                errno = before;                                                       \
+                return REAL(int, #name, int)(fd);                                     \
+            }
+
+        SYNCING(fsync)
+        SYNCING(fdatasync)
         FAILING(ssize_t, write, "write", (int fd, const void *b, size_t n), (fd, b, n), int, const void *, size_t)
         FAILING(ssize_t, pwrite, "write", (int fd, const void *b, size_t n, off_t o), (fd, b, n, o),
                 int, const void *, size_t, off_t)

@@ -70,15 +70,17 @@ struct DifferentialTests {
         line.split(separator: " ").map { Array($0.utf8) }
     }
 
-    @Test("random commands on up to four connections: every string command, transactions, both versions of RESP")
-    func randomStreams() throws {
+    @Test(
+        "random commands on up to four connections: every string command, transactions, both versions of RESP",
+        arguments: SyncSpeed.possible)
+    func randomStreams(speed: SyncSpeed) throws {
         let seed = SeededGenerator.announcedSeed("differential")
         let cluster = try TestCluster()
-        try cluster.startLeader()
+        try speed.start(cluster)
         let redis = try RedisServer()
         var stream = CommandStream(seed: seed)
         var requests = 0
-        for _ in 0..<Self.rounds {
+        for _ in 0..<(speed == .slow ? Self.rounds / 3 : Self.rounds) {
             let pairs = try (0...stream.below(4)).map { _ in try Pair(cluster, redis) }
             for _ in 0..<100 {
                 let pipeline = stream.pipeline()

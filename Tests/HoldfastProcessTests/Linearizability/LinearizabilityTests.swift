@@ -9,12 +9,12 @@ struct LinearizabilityTests {
     private static let keys = ["k0", "k1", "k2"]
     private static let clients = 6
 
-    @Test("operations on single keys are linearizable under kill -9", arguments: [1, 4])
-    func underKill(pipeline: Int) throws {
+    @Test("operations on single keys are linearizable under kill -9", arguments: [1, 4], SyncSpeed.possible)
+    func underKill(pipeline: Int, speed: SyncSpeed) throws {
         let seed = SeededGenerator.announcedSeed("linearizability")
         var random = SeededGenerator(seed: seed)
         let cluster = try TestCluster()
-        try cluster.startLeader()
+        try speed.start(cluster)
         let recorder = Recorder()
         for index in 0..<Self.clients {
             let client = RegisterClient(
@@ -31,7 +31,7 @@ struct LinearizabilityTests {
             usleep(UInt32.random(in: 0...200_000, using: &random))
             cluster.killLeader()
             deaths.append(monotonicNanoseconds())
-            try cluster.startLeader()
+            try speed.start(cluster)
         }
         let before = recorder.count
         try waitUntil("operations go on at the end") { recorder.count > before + 50 || !recorder.failures.isEmpty }
@@ -63,7 +63,7 @@ struct LinearizabilityTests {
     }
 
     /// More with `HOLDFAST_KILLS`.
-    private static let kills = ProcessInfo.processInfo.environment["HOLDFAST_KILLS"].flatMap { Int($0) } ?? 5
+    private static let kills = ProcessInfo.processInfo.environment["HOLDFAST_KILLS"].flatMap { Int($0) } ?? 4
 }
 
 /// The clock that all clients share.
