@@ -70,9 +70,16 @@ extension ServerTests {
             let disk = SimulatedDisk(seed: 5)
             try Engine.initialize(disk)
             let options = EngineOptions(cacheBytes: 1 << 20, versionBytes: 1 << 20, runsBackgroundWork: false)
+            // Closed, so that the server's engine has nothing in memory.
+            let engine = try Engine(opening: disk, options: options)
+            try engine.write { transaction in
+                for index in 0..<800 {
+                    try transaction.put("0", Array("k\(index)".utf8), [UInt8](repeating: 1, count: 4000))
+                }
+            }
+            try engine.close()
             try await ServedEngine.with(disk: disk, options: options) { served in
                 let other = try served.administrator()
-                for index in 0..<800 { try other("SET", "k\(index)", String(repeating: "v", count: 4000)) }
                 #expect(served.engine.status.allocatedPages > 3 * 128)
                 let isArmed = Atomic(true), isHeld = Atomic(false), reads = Atomic(0)
                 // The first page that it reads is slow.

@@ -222,7 +222,11 @@ struct DirectoryCheckTests {
         let engine = try Engine(opening: disk, options: quietOptions())
         defer { engine.abandon() }
         let error = #expect(throws: EngineError.self) { try DirectoryCheck(disk: disk).run() }
-        #expect(error?.diagnosis.status == .tryAgain)
+        guard case .disk(let cause) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(cause.code == .wouldBlock && cause.diagnosis.status == .tryAgain)
     }
 
     @Test("B6: one slot of the control file is damaged, or an old copy: named; both damaged: refused with the way out")

@@ -71,8 +71,10 @@ struct OnlineCheckTests {
                     try transaction.put("bulk", bytes("k\(10_000 + n)"), [UInt8](repeating: UInt8(n & 255), count: 900))
                 }
             }
+            // Nothing writes pages out behind this test's back.
+            try engine.checkpoint()
         }
-        #expect(engine.status.allocatedPages > 3 * (64 + 64 + 128))
+        #expect(engine.status.allocatedPages > 2 * (64 + 64 + 128))
         #expect(try engine.check().problems == [])
         try engine.close()
         #expect(try DirectoryCheck(disk: disk).run().problems == [])
