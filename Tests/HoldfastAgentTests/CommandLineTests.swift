@@ -6,7 +6,8 @@ import Testing
 struct CommandLineTests {
     private static let commands: [[String]] = [
         ["init"], ["serve"], ["agent"], ["backup"], ["restore"], ["info"], ["wal", "push"], ["wal", "fetch"],
-        ["wal", "list"], ["wal", "dump"], ["wal", "switch"], ["check"], ["control"], ["page", "dump"], ["dump"], ["load"],
+        ["wal", "list"], ["wal", "dump"], ["wal", "switch"], ["check"], ["control"], ["page", "dump"], ["dump"],
+        ["load"],
         ["checkpoint"], ["restorepoint"], ["promote"], ["status"],
     ]
 

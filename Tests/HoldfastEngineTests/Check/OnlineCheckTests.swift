@@ -29,7 +29,7 @@ struct OnlineCheckTests {
             }
         }
         try engine.checkpoint()
-        #expect(engine.status.allocatedPages > 3 * 192)
+        #expect(engine.status.allocatedPages > 2 * 192)
 
         let isDone = Atomic(false), failure = Mutex<(any Error)?>(nil), commits = Atomic(0)
         let filled = (random, model)

@@ -87,6 +87,22 @@ struct RedoVerifierTests {
         #expect(try again.problems() == [])
     }
 
+    @Test("B8: what ends the process says so in one line, with status 70")
+    func endsTheProcess() async throws {
+        let result = await #expect(processExitsWith: .exitCode(70), observing: [\.standardErrorContent]) {
+            let disk = try CrashTests.initialized(seed: 8)
+            var options = EngineOptions(cacheBytes: 1 << 20, runsBackgroundWork: false)
+            options.verifiesRedo = true
+            options.redo = { change, page, end in try Plant.differenceByte.redo(change, page, end) }
+            let engine = try Engine(opening: disk, options: options)
+            try engine.write { _ = try $0.put("t", bytes("a"), bytes("1")) }
+            try engine.write { _ = try $0.put("t", bytes("b"), bytes("2")) }
+        }
+        let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        let line = text.split(separator: "\n").filter { $0.hasPrefix("holdfast: fatal: redo of page") }
+        #expect(line.count == 1 && line.first?.contains("hint: ") == true, "\(text)")
+    }
+
     @Test("B8: a right redo is never blamed: splits, merges, chains, clears, checkpoints, reuse of freed pages")
     func rightRedo() throws {
         let seed = SeededGenerator64.announced("verified redo")
