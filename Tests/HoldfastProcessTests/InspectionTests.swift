@@ -238,6 +238,7 @@ struct InspectionTests {
         try cluster.restoreAndStart(["--target-name", "here"])
         try cluster.load("d\t4\n")
         #expect(cluster.stopLeader() == 0)
+        #expect(try cluster.json(["check", "--data", cluster.data])["ok"] as? Bool == true)
         let all = try records(cluster, ["--data", cluster.data])
         #expect(Set(all.compactMap { $0["timeline"] as? Int }) == [1, 2])
         #expect(all.contains { $0["kind"] as? String == "timelineSwitch" })
