@@ -12,7 +12,10 @@ public struct SegmentNumber: RawRepresentable, Comparable, Hashable, Sendable, C
     /// The segment that holds the byte at `lsn`.
     public init(containing lsn: LSN) { rawValue = lsn.rawValue / UInt64(Self.bytes) }
     public var start: LSN { LSN(rawValue * UInt64(Self.bytes)) }
-    public var end: LSN { LSN((rawValue + 1) * UInt64(Self.bytes)) }
+    /// Where the next one begins. The last one has no such place, and ends at the last LSN.
+    public var end: LSN {
+        rawValue >= UInt64.max / UInt64(Self.bytes) ? .max : LSN((rawValue + 1) * UInt64(Self.bytes))
+    }
     public var next: SegmentNumber { SegmentNumber(rawValue + 1) }
 }
 

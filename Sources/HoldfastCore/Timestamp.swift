@@ -45,8 +45,13 @@ public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible
         guard compactName == String(text) else { return nil }
     }
 
+    /// The moment so many seconds later; the last or first one where there is none, as for a lease without end that
+    /// somebody wrote into a repository.
     public func advanced(bySeconds seconds: Int64) -> Timestamp {
-        Timestamp(microseconds: microseconds + seconds * 1_000_000)
+        let (distance, isFar) = seconds.multipliedReportingOverflow(by: 1_000_000)
+        let (sum, isBeyond) = microseconds.addingReportingOverflow(distance)
+        if isFar || isBeyond { return Timestamp(microseconds: seconds < 0 ? .min : .max) }
+        return Timestamp(microseconds: sum)
     }
 
     /// Reads RFC 3339 with a zone (`Z` or `+01:00`), a `T` or a space between, and up to nine digits of a
@@ -108,8 +113,8 @@ public struct Timestamp: Hashable, Comparable, Sendable, CustomStringConvertible
     }
 
     private static func floorDivide(_ a: Int64, _ b: Int64) -> (Int64, Int64) {
-        let quotient = a >= 0 ? a / b : -((b - 1 - a) / b)
-        return (quotient, a - quotient * b)
+        let (quotient, rest) = a.quotientAndRemainder(dividingBy: b)
+        return rest < 0 ? (quotient - 1, rest + b) : (quotient, rest)
     }
 
     private static func daysIn(month: Int64, year: Int64) -> Int64 {

@@ -19,11 +19,11 @@ package final class LogReader<Source: SegmentSource> {
     package private(set) var end: LogEnd?
 
     private let system: SystemIdentifier
-    /// Where segments are read to that the source does not hold in memory.
-    private let buffer: UnsafeMutableRawPointer
+    /// Where segments are read to that the source does not hold in memory; made for the first of them.
+    private var buffer: UnsafeMutableRawPointer?
     private var loaded: SegmentName?
     /// The loaded segment's bytes: in the buffer, or the source's own.
-    private var base: UnsafeRawPointer
+    private var base = ZeroBytes.base
     /// How many of them are there, from its start.
     private var filled = 0
     private var isInMemory = false
@@ -46,11 +46,9 @@ package final class LogReader<Source: SegmentSource> {
         timeline = history.timeline(at: position)
         timelineEnd = history.end(of: timeline) ?? .max
         checksum = RecordChecksum(system: system, timeline: timeline)
-        buffer = .allocate(byteCount: SegmentNumber.bytes, alignment: 4096)
-        base = UnsafeRawPointer(buffer)
     }
 
-    deinit { buffer.deallocate() }
+    deinit { buffer?.deallocate() }
 
     /// The next record, a view that is valid until the next call; `nil` when none follows: `end` says why.
     /// May be called again after `nil`: what was written since is then found.
@@ -58,7 +56,8 @@ package final class LogReader<Source: SegmentSource> {
     /// Throws `disk` for a read error, `newerFormat`, and `invalid` for a sound record of an unknown kind.
     package func next() throws(WALError) -> LogRecord? {
         end = nil
-        while position >= timelineEnd { enterTimeline(history.timeline(at: position)) }
+        // The last timeline has no end, not even at the last LSN.
+        while position >= timelineEnd, timelineEnd < .max { enterTimeline(history.timeline(at: position)) }
         let number = SegmentNumber(containing: position)
         if loaded?.segment != number || loaded!.timeline < timeline {
             if let reason = try load(number) { return finish(reason) }
@@ -136,6 +135,8 @@ package final class LogReader<Source: SegmentSource> {
             guard let start = bytes.baseAddress else { return false }
             (base, filled, isInMemory) = (start, min(bytes.count, SegmentNumber.bytes), true)
         case .byReading:
+            let buffer = buffer ?? .allocate(byteCount: SegmentNumber.bytes, alignment: 4096)
+            self.buffer = buffer
             (base, filled, isInMemory) = (UnsafeRawPointer(buffer), 0, false)
             guard let count = try source.read(name, at: 0, into: window(0)) else { return false }
             filled = count
@@ -157,7 +158,7 @@ package final class LogReader<Source: SegmentSource> {
 
     private func window(_ offset: Int) -> UnsafeMutableRawBufferPointer {
         UnsafeMutableRawBufferPointer(
-            start: buffer + offset, count: min(Self.readAhead, SegmentNumber.bytes - offset))
+            start: buffer.map { $0 + offset }, count: min(Self.readAhead, SegmentNumber.bytes - offset))
     }
 
     /// Makes the segment's first `bytes` bytes present.

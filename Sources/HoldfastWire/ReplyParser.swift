@@ -138,11 +138,14 @@ package struct ReplyParser {
     /// Builds the value at `cursor` of a reply that has been walked through: nothing can be missing or wrong any more.
     /// An element takes three bytes of input at least, so that announced counts are bounded by the input.
     private func build(_ input: UnsafeRawBufferPointer, _ cursor: inout Int) -> WireValue {
-        guard case .element(let element) = read(input, at: cursor) else {
-            preconditionFailure("a reply that was complete")
+        var element = element(input, &cursor)
+        // A loop: attributes may stand before one value without end, and nest nothing.
+        while element.type == UInt8(ascii: "|") {
+            for _ in 0..<element.children { _ = build(input, &cursor) }
+            element = self.element(input, &cursor)
         }
-        cursor = element.end
-        func values() -> [WireValue] { (0..<element.children).map { _ in build(input, &cursor) } }
+        let children = element.children
+        func values() -> [WireValue] { (0..<children).map { _ in build(input, &cursor) } }
         switch element.type {
         case UInt8(ascii: "+"): return .simple(String(decoding: element.line, as: UTF8.self))
         case UInt8(ascii: "-"): return .error(String(decoding: element.line, as: UTF8.self))
@@ -163,11 +166,16 @@ package struct ReplyParser {
                     let key = build(input, &cursor)
                     return WirePair(key: key, value: build(input, &cursor))
                 })
-        case UInt8(ascii: "|"):
-            for _ in 0..<element.children { _ = build(input, &cursor) }
-            return build(input, &cursor)
         default: return .null
         }
+    }
+
+    private func element(_ input: UnsafeRawBufferPointer, _ cursor: inout Int) -> Element {
+        guard case .element(let element) = read(input, at: cursor) else {
+            preconditionFailure("a reply that was complete")
+        }
+        cursor = element.end
+        return element
     }
 
     private func isNull(_ element: Element) -> Bool { element.line.count == 2 && element.line[0] == UInt8(ascii: "-") }

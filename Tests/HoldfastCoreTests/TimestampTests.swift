@@ -37,4 +37,22 @@ struct TimestampTests {
             "2026-11-23T02:15:00.Z", "2026-11-23T02:15:00Zx", "now", "2026-11-23T02:15:00+1:00", "２０26-11-23T02:15:00Z",
         ] { #expect(Timestamp.parse(bad) == nil, "\(bad)") }
     }
+
+    @Test("every number of 64 bits has a text: a damaged or hostile record may bear any time")
+    func extremes() {
+        #expect(Timestamp.text(microseconds: .max) == "294247-01-10T04:00:54.775807Z")
+        #expect(Timestamp.text(microseconds: .min) == "-290308-12-21T19:59:05.224192Z")
+        #expect(Timestamp.text(microseconds: .min + 1).hasSuffix("224193Z"))
+        #expect(Timestamp.text(microseconds: -1) == "1969-12-31T23:59:59.999999Z")
+    }
+
+    @Test("S9: a time moved by any number of seconds is one that exists")
+    func advanced() {
+        let time = Timestamp(microseconds: 1_795_400_100_000_000)
+        #expect(time.advanced(bySeconds: 2).microseconds == 1_795_400_102_000_000)
+        #expect(time.advanced(bySeconds: .max).microseconds == .max)
+        #expect(time.advanced(bySeconds: .min).microseconds == .min)
+        #expect(Timestamp(microseconds: .max).advanced(bySeconds: 1).microseconds == .max)
+        #expect(Timestamp(microseconds: .min).advanced(bySeconds: -1).microseconds == .min)
+    }
 }

@@ -53,4 +53,12 @@ struct VocabularyTests {
         #expect(SystemIdentifier("9223372036854775807")?.rawValue == UInt64(Int64.max))
         for _ in 0..<100 { #expect(SystemIdentifier.random().rawValue <= UInt64(Int64.max)) }
     }
+
+    @Test("S9: every LSN lies in a segment that has a start and an end")
+    func lastSegment() {
+        let last = SegmentNumber(containing: .max)
+        #expect(last.start < LSN.max && last.end == .max)
+        let before = SegmentNumber(last.rawValue - 1)
+        #expect(before.end == last.start)
+    }
 }

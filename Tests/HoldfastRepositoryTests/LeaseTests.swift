@@ -188,6 +188,20 @@ struct LeaseTests {
         }
         try taking.setStart(timeline: .first, lsn: LSN(1000))
     }
+
+    @Test("S9: a hold of impossibly many seconds, written by somebody else, is a hold; one of fewer than none is none")
+    func impossibleSeconds() throws {
+        let repository = try repository(first)
+        for (name, seconds) in [("restore-long", Int.max), ("restore-past", Int.min)] {
+            let hold = LeaseRecord(
+                name: LockName.holdPrefix + name, holder: repository.environment.holder, leaseSeconds: seconds)
+            let objects = NumberedObjects(directory: repository.layout.lock(hold.name))
+            _ = try store.create(objects.path(1), try RecordCoding.encode(hold))
+        }
+        #expect(try repository.holds().map(\.name) == [LockName.holdPrefix + "restore-long"])
+        #expect(try repository.continueHold(LockName.holdPrefix + "restore-long").isHeld)
+        #expect(throws: RepositoryError.self) { try repository.continueHold(LockName.holdPrefix + "restore-past") }
+    }
 }
 
 extension FakeMachine {

@@ -370,4 +370,13 @@ struct EndOfLogTests {
         try again.flush(through: again.appendedLSN)
         #expect(try read(disk).commits == [1, 3])
     }
+
+    @Test(
+        "S9: a reader that is told to begin at the last LSNs finds no segment there",
+        arguments: [UInt64(0), 8, 40, 1 << 24])
+    func lastLSN(distance: UInt64) throws {
+        let start = LSN(UInt64.max - distance)
+        let found = try read(MemorySegmentSource([:]), from: start)
+        #expect(found.end.reason == .missingSegment && found.end.position >= start)
+    }
 }

@@ -165,4 +165,11 @@ struct ReplyParserTests {
         writer.error("ERR a\r\n+OK")
         #expect(Array(writer.bytes) == Array("-ERR a  +OK\r\n".utf8))
     }
+
+    @Test("S9: attributes without end before a value take no stack")
+    func manyAttributes() {
+        let one = Array("|0\r\n".utf8)
+        let bytes = Array(repeatElement(one, count: 400_000).joined()) + Array("+OK\r\n".utf8)
+        #expect(Self.parse(bytes) == .reply(.simple("OK")))
+    }
 }

@@ -121,8 +121,14 @@ struct Promotion<D: Disk> {
     }
 
     private func number() throws -> TimelineID {
-        guard signal.usesArchive else { return TimelineID(history.timeline.rawValue + 1) }
-        return try source.timelineToClaim(own: history.entries.map(\.timeline), isForced: true)
+        guard !signal.usesArchive else {
+            return try source.timelineToClaim(own: history.entries.map(\.timeline), isForced: true)
+        }
+        let own = history.timeline
+        guard own.rawValue < UInt32.max else {
+            throw EngineError.recoveryFailed(history.current.switchLSN, "timeline \(own) is the last possible")
+        }
+        return TimelineID(own.rawValue + 1)
     }
 
     private func write(_ promote: PromoteSignal) throws(EngineError) {

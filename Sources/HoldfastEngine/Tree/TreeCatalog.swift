@@ -15,6 +15,8 @@ package enum TreeCatalog {
     static let named: UInt8 = 1
     static let dropped: UInt8 = 2
     static let recordBytes = 24
+    /// More than all slots of 2^32 pages: who counts on from less never comes to the end of 64 bits.
+    static let maximumRecords: UInt64 = 1 << 43
     static var tree: Tree { Tree(id: 0, root: PageSpace.catalogRoot, count: .max / 2) }
 
     /// The tree of this name, or nil. Its count is as of the last `save` that the reader sees.
@@ -119,10 +121,10 @@ package enum TreeCatalog {
         guard value.chain == nil, value.inline.count == recordBytes, let start = value.inline.baseAddress else {
             throw damaged(PageSpace.catalogRoot, "a catalog record has \(value.count) bytes")
         }
-        return Tree(
-            id: start.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
-            root: PageNumber(start.loadUnaligned(as: UInt32.self)),
-            count: start.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+        let root = PageNumber(start.loadUnaligned(as: UInt32.self))
+        let count = start.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+        guard count < maximumRecords else { throw damaged(root, "the catalog counts \(count) records in its tree") }
+        return Tree(id: start.loadUnaligned(fromByteOffset: 8, as: UInt64.self), root: root, count: count)
     }
 
     /// Typed errors through closures of the standard library, which rethrows untyped ones only.

@@ -164,6 +164,7 @@ package final class Lease: Sendable {
     }
 
     private static func deadline(_ before: UInt64, _ leaseSeconds: Int) -> UInt64 {
-        before + UInt64(leaseSeconds) * 1_000_000_000 / 3 * 2
+        // A hold that is gone on with has the seconds of a record from outside: a century is as good as any more.
+        before + min(UInt64(clamping: leaseSeconds), 100 * 366 * 86_400) * 1_000_000_000 / 3 * 2
     }
 }

@@ -131,6 +131,23 @@ struct TreeDamageTests {
         #expect(try StructureCheck.run(pages).count == 1)
     }
 
+    @Test(
+        "S9: a count of records that no tree can have is damage, and not counted on", arguments: [UInt64.max, 1 << 43])
+    func impossibleCount(count: UInt64) throws {
+        let pages = try Self.example(seed: 6)
+        try TreeCatalogTests.name(1).withUnsafeBytes { name in
+            var tree = try #require(try TreeCatalog.find(name, in: pages))
+            tree.count = count
+            try TreeCatalog.save(tree, as: name, in: pages)
+            pages.commit()
+            #expect(throws: EngineError.self) {
+                var found = try #require(try TreeCatalog.find(name, in: pages))
+                _ = try found.put(name, name, in: pages)
+            }
+        }
+        #expect(try !StructureCheck.run(pages).isEmpty)
+    }
+
     @Test("siblings that lead in a circle end a scan with an error")
     func siblingCircle() throws {
         var tree = try TreeModel()
