@@ -37,7 +37,8 @@ let package = Package(
         .executable(name: "holdfast", targets: ["holdfast"]),
     ],
     traits: [
-        .trait(name: "LMDB", description: "Benchmarks measure LMDB beside the engine: needs liblmdb-dev.")
+        .trait(name: "LMDB", description: "Benchmarks measure LMDB beside the engine: needs liblmdb-dev."),
+        .trait(name: "Fuzzing", description: "bench-fuzz is linked with libFuzzer: deploy/fuzz builds it so."),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -123,6 +124,13 @@ let package = Package(
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),
         tests("HoldfastAgent"),
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive",
+                "HoldfastRepository", "CShims", crypto,
+            ], path: "Tests/FuzzTargets"),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "HoldfastTestSupport"]),
         .testTarget(name: "HoldfastProcessTests", dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport"]),
 
         .executableTarget(
@@ -138,6 +146,7 @@ let package = Package(
         benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("growth", ["BenchmarkSupport", "HoldfastTestSupport"]),
+        benchmark("fuzz", ["FuzzTargets"]),
         benchmark("replay", ["BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore"]),
     ],
     swiftLanguageModes: [.v6]

@@ -55,7 +55,7 @@ package enum RecordBody: Equatable, Sendable {
         }
     }
 
-    func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var out: [UInt8] = []
         func add(_ value: some FixedWidthInteger) {
             withUnsafeBytes(of: value.littleEndian) { out.append(contentsOf: $0) }
