@@ -44,6 +44,10 @@ public struct SystemIdentifier: RawRepresentable, Hashable, Sendable, CustomStri
 
 /// Counts committed transactions of a cluster, from 1. 0 is "none yet".
 public struct TransactionID: RawRepresentable, Comparable, Hashable, Sendable, CustomStringConvertible {
+    /// No transaction has a greater number: 63 bits, as the catalog's `bigint` holds. What was read and says more is
+    /// damage, and nobody counts on from it.
+    public static let last = TransactionID(UInt64.max >> 1)
+
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public init(_ rawValue: UInt64) { self.rawValue = rawValue }

@@ -91,12 +91,15 @@ package final class CommitAssembler {
         guard announced == UInt64(payload.count) else {
             throw .invalid(at: record.start, "a commit of \(payload.count) bytes where \(announced) are announced")
         }
+        let first = TransactionID(body.loadUnaligned(fromByteOffset: 0, as: UInt64.self))
+        let last = TransactionID(body.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+        guard first <= last, last <= .last else {
+            throw .invalid(at: record.start, "a commit of transactions \(first) to \(last)")
+        }
         self.start = nil
         held = 0
         return AssembledCommit(
-            start: start, end: record.end, timeline: record.timeline,
-            first: TransactionID(body.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
-            last: TransactionID(body.loadUnaligned(fromByteOffset: 8, as: UInt64.self)),
+            start: start, end: record.end, timeline: record.timeline, first: first, last: last,
             time: body.loadUnaligned(fromByteOffset: 16, as: Int64.self), payload: payload)
     }
 

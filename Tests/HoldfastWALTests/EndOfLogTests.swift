@@ -371,6 +371,18 @@ struct EndOfLogTests {
         #expect(try read(disk).commits == [1, 3])
     }
 
+    @Test("S9: a commit of impossible transactions is refused, and not counted on from")
+    func impossibleTransactions() throws {
+        for (first, last) in [(UInt64(1), UInt64.max), (.max, .max), (1, 1 << 63)] {
+            let disk = try makeDisk()
+            let writer = try makeWriter(disk)
+            _ = try writer.append(
+                commit: commit(1), first: TransactionID(first), last: TransactionID(last), time: 1)
+            try writer.flush(through: writer.appendedLSN)
+            #expect(throws: WALError.self, "\(first) to \(last)") { try read(disk) }
+        }
+    }
+
     @Test(
         "S9: a reader that is told to begin at the last LSNs finds no segment there",
         arguments: [UInt64(0), 8, 40, 1 << 24])

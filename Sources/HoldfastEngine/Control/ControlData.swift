@@ -182,6 +182,7 @@ package struct ControlData: Equatable, Sendable {
                 stop: LSN(number(112, UInt64.self)))
         }
         data.lastTransaction = TransactionID(number(128, UInt64.self))
+        guard data.lastTransaction <= .last else { throw .impossible("transaction \(data.lastTransaction)") }
         data.lastCommitTime = number(136, Int64.self)
         data.greatestRedo = LSN(number(144, UInt64.self))
         data.checkpointTime = number(152, Int64.self)

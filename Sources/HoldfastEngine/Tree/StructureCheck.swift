@@ -97,7 +97,9 @@ package struct StructureCheck<Reader: PageReader> {
         var walk = TreeWalk(catalog: true)
         try check(PageSpace.catalogRoot, from: PageNumber(0), &walk)
         var ids: Set<UInt64> = []
+        let nextID = try Meta(reading: reader.page(PageNumber(0))).nextTreeID
         for tree in walk.trees {
+            if tree.id >= nextID { report(PageNumber(0), "the next tree's id \(nextID) is not above \(tree.id)") }
             if !ids.insert(tree.id).inserted { report(tree.root, "two trees have the id \(tree.id)") }
             var walk = TreeWalk()
             try check(tree.root, from: PageSpace.catalogRoot, &walk)

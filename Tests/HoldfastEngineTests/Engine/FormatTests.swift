@@ -50,6 +50,15 @@ struct FormatTests {
         #expect(read == data && sequence == 9)
     }
 
+    @Test("S9: a last transaction behind which there is no other is damage")
+    func impossibleTransaction() throws {
+        var last = data
+        last.lastTransaction = .last
+        #expect(try ControlData.decode(last.encoded(sequence: 1)).data == last)
+        last.lastTransaction = TransactionID(UInt64.max)
+        #expect(throws: ControlFault.self) { try ControlData.decode(last.encoded(sequence: 1)) }
+    }
+
     @Test(
         "any flipped bit of a slot is found; a long command is cut at a character")
     func damage() throws {

@@ -88,6 +88,7 @@ struct TreeDamageTests {
         ("a wrong count of free pages", .meta, { Meta($0).freePages += 1 }),
         ("a page space too short", .meta, { Meta($0).pageCount -= 1 }),
         ("a page space too long", .meta, { Meta($0).pageCount += 1 }),
+        ("a next tree's id that a tree has", .meta, { Meta($0).nextTreeID = 1 }),
         ("no meta page", .meta, { Page($0).rawKind = PageKind.leaf.rawValue }),
     ]
 
