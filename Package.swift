@@ -39,6 +39,9 @@ let package = Package(
     traits: [
         .trait(name: "LMDB", description: "Benchmarks measure LMDB beside the engine: needs liblmdb-dev."),
         .trait(name: "Fuzzing", description: "bench-fuzz is linked with libFuzzer: deploy/fuzz builds it so."),
+        .trait(
+            name: "PlantedFaults",
+            description: "For holdfast-crash: faults that can be planted in the engine, and small segments."),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -105,6 +108,11 @@ let package = Package(
         .target(
             name: "HoldfastStress", dependencies: ["HoldfastCore", "HoldfastEngine", "HoldfastTestSupport"],
             path: "Tests/Stress"),
+        .target(
+            name: "HoldfastCrashSimulator",
+            dependencies: ["HoldfastCore", "HoldfastWAL", "HoldfastEngine", "HoldfastTestSupport", "CShims"],
+            path: "Tests/CrashSimulator"),
+        tests("HoldfastCrashSimulator"),
         tests("HoldfastCore", ["CShims"]),
         tests("HoldfastWire"),
         tests("HoldfastWAL", ["CShims"]),
@@ -143,6 +151,9 @@ let package = Package(
                 "BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore", "HoldfastEngine",
                 .target(name: "CLMDB", condition: .when(traits: ["LMDB"])),
             ]),
+        .executableTarget(
+            name: "holdfast-crash", dependencies: ["HoldfastCrashSimulator", "HoldfastCore", arguments],
+            path: "Benchmarks/crash"),
         benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("growth", ["BenchmarkSupport", "HoldfastTestSupport"]),

@@ -1,7 +1,12 @@
 /// The number of a 16 MiB piece of the log: an LSN divided by the segment size.
 public struct SegmentNumber: RawRepresentable, Comparable, Hashable, Sendable, CustomStringConvertible {
     /// Bytes of a segment file, its header included.
-    public static let bytes = 16 << 20
+    #if PlantedFaults
+        // The simulator's builds: small, so that a run crosses many and a recovery reads little.
+        public static let bytes = 1 << 20
+    #else
+        public static let bytes = 16 << 20
+    #endif
 
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }

@@ -63,11 +63,11 @@ package final class CommitAssembler {
     /// crashed. Throws `invalid` for a part that has no beginning or a sum of bytes that is not as announced.
     package func add(_ record: LogRecord) throws(WALError) -> AssembledCommit? {
         guard record.kind == .commit else {
-            if record.kind != .filler { drop() }
+            if record.kind != .filler, !planted(.orphanPartsKept) { drop() }
             return nil
         }
         if record.flags.contains(.begin) {
-            drop()
+            if !planted(.orphanPartsKept) { drop() }
             start = record.start
         }
         guard let start else { throw .invalid(at: record.start, "a part of a commit without its beginning") }
@@ -101,6 +101,18 @@ package final class CommitAssembler {
         return AssembledCommit(
             start: start, end: record.end, timeline: record.timeline, first: first, last: last,
             time: body.loadUnaligned(fromByteOffset: 16, as: Int64.self), payload: payload)
+    }
+
+    /// The changes that have arrived whole of a commit whose last part has not: for a planted fault only.
+    package func partial(end: LSN, timeline: TimelineID) -> AssembledCommit? {
+        guard let start, held > 0 else { return nil }
+        let payload = UnsafeRawBufferPointer(start: base, count: held)
+        var changes = PageChangeIterator(payload)
+        while (try? changes.next()) ?? nil != nil {}
+        let whole = UnsafeRawBufferPointer(rebasing: payload[..<(held - changes.rest.count)])
+        return AssembledCommit(
+            start: start, end: end, timeline: timeline, first: TransactionID(0), last: TransactionID(0), time: 0,
+            payload: whole)
     }
 
     private func drop() {

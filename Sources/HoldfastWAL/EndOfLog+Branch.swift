@@ -27,7 +27,8 @@ extension EndOfLog {
                 identity: LogIdentity(system: system, timeline: entry.timeline, token: entry.token),
                 firstLSN: number.start, chain: header.chain
             ).write(to: base)
-            (base + offset).initializeMemory(as: UInt8.self, repeating: 0, count: SegmentNumber.bytes - offset)
+            let kept = planted(.seedlessRecordCRC) ? SegmentNumber.bytes : offset
+            (base + kept).initializeMemory(as: UInt8.self, repeating: 0, count: SegmentNumber.bytes - kept)
             try onDisk { () throws(DiskError) in
                 try write(UnsafeRawBufferPointer(memory), to: target.walPath)
             }

@@ -52,6 +52,7 @@ package struct EndOfLog<D: Disk> {
         if let received = evidence.receivedThrough, end.position < received {
             return .fetchAgain(from: end.position, through: received)
         }
+        if planted(.damageTakenForEnd) { return .end }
         if end.position < LogLayout.canonical(evidence.knownDurableEnd) {
             throw .damaged(end, evidence: .knownDurable(evidence.knownDurableEnd))
         }
@@ -74,13 +75,14 @@ package struct EndOfLog<D: Disk> {
     /// New log may be written at the end afterwards. A crash meanwhile only repeats it.
     package func clearBehind(_ end: LogEnd) throws(WALError) {
         let names = try segments().filter { $0.timeline == end.timeline }
-        if end.segmentOffset > 0, names.contains(end.segment) { try zero(end.segment, from: end.segmentOffset) }
+        let isZeroing = !planted(.noZeroing) && !planted(.chainIgnored)
+        if isZeroing, end.segmentOffset > 0, names.contains(end.segment) { try zero(end.segment, from: end.segmentOffset) }
         // From the top, each synced: a crash leaves no gap behind which segments remain.
         let first = end.segmentOffset > 0 ? end.segment.segment.next : end.segment.segment
         for name in names.reversed() where name.segment >= first {
             try onDisk { () throws(DiskError) in
                 try disk.remove(name.walPath)
-                try disk.syncDirectory("wal")
+                if !planted(.unsyncedSegmentRemoval) { try disk.syncDirectory("wal") }
             }
         }
     }

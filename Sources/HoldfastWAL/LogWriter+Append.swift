@@ -50,6 +50,12 @@ extension LogWriter {
             _ = try put(.commit, flags, bodyBytes: bytes) { body in copy(payload, sent, bytes, to: body) }
             start = start ?? at
             sent += bytes
+            if planted(.redoPointInsideCommit) {
+                locked {
+                    insideCommit = appendedLSN
+                    points.append((appendedLSN, nil))
+                }
+            }
         }
     }
 

@@ -43,15 +43,21 @@ extension LogWriter {
                 let chunk = batch.chunks[index]
                 stamp(chunk, of: batch, mark: mark, wanted: wanted, found: &found)
                 try write(chunk, of: batch)
+                if planted(.readyBeforeDurable), LogLayout.offset(chunk.end) == 0, options.isArchiving {
+                    _ = try? markReady([files.name(SegmentNumber(containing: chunk.lsn))])
+                }
                 let isComplete = LogLayout.offset(chunk.end) == 0
                 // A segment is durable before its successor is written.
-                if isComplete || index == batch.chunks.count - 1 {
+                let isLeftOut = planted(.skipLogSync) || planted(.skipCompletedSegmentSync) && isComplete
+                if isComplete || index == batch.chunks.count - 1, !isLeftOut {
                     try files.segment(SegmentNumber(containing: chunk.lsn)).file.sync()
                 }
                 if isComplete { completed.append(files.name(SegmentNumber(containing: chunk.lsn))) }
             }
         } catch {
-            throw poison(error)
+            let isSwallowed =
+                error.isFailedSync ? planted(.swallowFailedSync) : planted(.swallowShortWrite)
+            if !isSwallowed { throw poison(error) }
         }
 
         monitor.lock()
@@ -90,7 +96,7 @@ extension LogWriter {
         while at < chunk.bytes {
             let header = RecordHeader(base + at)
             let length = header.length
-            header.mark = mark
+            header.mark = planted(.markTooFar) ? chunk.lsn + at : mark
             header.previousCRC = chain
             if LogLayout.aligned(length) <= chunk.bytes - at {
                 chain = checksum.of(base + at, length: length)

@@ -71,6 +71,8 @@ package final class LogWriter<D: Disk>: @unchecked Sendable {
     var lastIsWitness = false
     /// Positions whose chain value is wanted, and the value once it is known.
     var points: [(lsn: LSN, chain: UInt32?)] = []
+    /// Set by a planted fault only: a position between two parts of a commit.
+    var insideCommit: LSN?
     /// Complete segments that could not be marked yet.
     var unmarked: [SegmentName] = []
     /// The CRC of the last record handed to the disk; the flusher's while `isFlushing`.
@@ -117,6 +119,10 @@ package final class LogWriter<D: Disk>: @unchecked Sendable {
     /// The redo point of a checkpoint: the end of what was appended. The chain's value there is kept for `chain(at:)`.
     package func takeRedoPoint() -> LSN {
         locked {
+            if planted(.redoPointInsideCommit), let inside = insideCommit {
+                insideCommit = nil
+                return inside
+            }
             let lsn = appendedLSN
             let isStamped = !isFlushing && durableLSN == lsn
             // Checkpoints take one at a time; those of checkpoints that failed are forgotten in the end.
@@ -151,7 +157,9 @@ package final class LogWriter<D: Disk>: @unchecked Sendable {
         // Never the current one, whatever was asked for.
         let bound = min(lsn, SegmentNumber(containing: durableLSN).start)
         try fatalUnlessNoSpace { () throws(DiskError) in
-            try files.recycle(below: bound, ahead: ahead) { !options.isArchiving || isArchived($0) }
+            try files.recycle(below: bound, ahead: ahead) {
+                !options.isArchiving || isArchived($0) || planted(.recycleUnarchived)
+            }
         }
     }
 

@@ -113,7 +113,7 @@ final class SegmentFiles<D: Disk>: Sendable {
         }
         file.close()
         try disk.rename(old.walPath, to: name(next).walPath)
-        try disk.syncDirectory("wal")
+        if !planted(.unsyncedRecycledName) { try disk.syncDirectory("wal") }
         add(Segment(number: next, file: try disk.open(name(next).walPath, .readWrite), isZeroed: false))
     }
 
@@ -132,7 +132,7 @@ final class SegmentFiles<D: Disk>: Sendable {
             throw error
         }
         file.close()
-        try disk.syncDirectory("wal")
+        if !planted(.unsyncedCreatedName) { try disk.syncDirectory("wal") }
         // Opened again under its own name, which is the one that errors tell.
         add(Segment(number: number, file: try disk.open(path, .readWrite), isZeroed: true))
     }

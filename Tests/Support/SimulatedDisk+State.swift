@@ -3,8 +3,6 @@ import HoldfastCore
 /// What a `SimulatedDisk` holds: for each file the cache's bytes and the medium's, for each directory
 /// the entries as they look and as they are stored, with the changes between the two in order.
 extension SimulatedDisk {
-    static let sector = 512
-
     struct Node {
         /// What a reader sees.
         var cache = SparseBytes()
@@ -54,6 +52,11 @@ extension SimulatedDisk {
         var meanwhile: (@Sendable (Call) -> Void)?
         var capacity: Int?
         var locked = false
+        /// Bytes that the medium writes as one; a divisor of `SparseBytes.chunk`.
+        var sector = 512
+        var observer: (@Sendable (Call) -> Void)?
+        /// Set while a write is under way that goes to another place than it should.
+        var misdirectedTo: Int?
         var random: SeededGenerator
 
         init(random: SeededGenerator) { self.random = random }
@@ -67,6 +70,8 @@ extension SimulatedDisk {
             halfDone = false
             fault = nil
             meanwhile = nil
+            observer = nil
+            misdirectedTo = nil
             locked = false
         }
 
@@ -86,6 +91,8 @@ extension SimulatedDisk {
             case .half(let code):
                 halfDone = true
                 throw DiskError(operation: kind.rawValue, path: path, code: code)
+            case .misdirected(let offset):
+                misdirectedTo = offset
             }
         }
 
@@ -147,17 +154,17 @@ extension SimulatedDisk {
         // MARK: Bytes
 
         private func sectorBytes(_ bytes: SparseBytes, _ index: Int) -> [UInt8] {
-            let from = index * SimulatedDisk.sector
-            return from < bytes.count ? bytes.bytes(from..<from + SimulatedDisk.sector) : []
+            let from = index * sector
+            return from < bytes.count ? bytes.bytes(from..<from + sector) : []
         }
 
         mutating func write(_ bytes: UnsafeRawBufferPointer, node: Int, at offset: Int) {
             guard !bytes.isEmpty else { return }
             let end = offset + bytes.count
             nodes[node]!.cache.write(bytes, at: offset)
-            let perChunk = SparseBytes.chunk / SimulatedDisk.sector
-            let last = (end - 1) / SimulatedDisk.sector
-            var next = offset / SimulatedDisk.sector
+            let perChunk = SparseBytes.chunk / sector
+            let last = (end - 1) / sector
+            var next = offset / sector
             while next <= last {
                 // Zeros over what is zero on the medium too cannot be lost or torn.
                 let chunk = next / perChunk
@@ -176,14 +183,14 @@ extension SimulatedDisk {
         mutating func resize(_ node: Int, to size: Int) {
             if size < nodes[node]!.cache.count {
                 // What was cut reads as zeros if the file grows again, but only a sync makes it so on the medium.
-                let first = size / SimulatedDisk.sector
-                let last = (nodes[node]!.stable.count + SimulatedDisk.sector - 1) / SimulatedDisk.sector
-                let perChunk = SparseBytes.chunk / SimulatedDisk.sector
+                let first = size / sector
+                let last = (nodes[node]!.stable.count + sector - 1) / sector
+                let perChunk = SparseBytes.chunk / sector
                 for index in nodes[node]!.dirty.keys where index > first { nodes[node]!.dirty[index] = nil }
                 for index in first..<Swift.max(first, last) where nodes[node]!.stable.holdsChunk(index / perChunk) {
-                    var zeros = [UInt8](repeating: 0, count: SimulatedDisk.sector)
+                    var zeros = [UInt8](repeating: 0, count: sector)
                     if index == first {
-                        let kept = nodes[node]!.cache.bytes(index * SimulatedDisk.sector..<size)
+                        let kept = nodes[node]!.cache.bytes(index * sector..<size)
                         zeros.replaceSubrange(0..<kept.count, with: kept)
                     }
                     nodes[node]!.dirty[index, default: []].append(zeros)
@@ -198,16 +205,16 @@ extension SimulatedDisk {
             nodes[node]!.stable.resize(to: size)
             for index in nodes[node]!.dirty.keys {
                 let bytes = sectorBytes(nodes[node]!.cache, index)
-                if !bytes.isEmpty { nodes[node]!.stable.write(bytes, at: index * SimulatedDisk.sector) }
+                if !bytes.isEmpty { nodes[node]!.stable.write(bytes, at: index * sector) }
             }
             nodes[node]!.dirty = [:]
         }
 
         /// Linux reports the error once and marks the pages clean: some reached the medium, some did not.
         mutating func failSync(_ node: Int) {
-            for (index, versions) in nodes[node]!.dirty {
+            for index in nodes[node]!.dirty.keys.sorted() {
                 if Bool.random(using: &random) {
-                    store(versions.last!, sector: index, node: node)
+                    store(nodes[node]!.dirty[index]!.last!, sector: index, node: node)
                 } else {
                     nodes[node]!.falselyClean.insert(index)
                 }
@@ -216,15 +223,15 @@ extension SimulatedDisk {
         }
 
         private mutating func store(_ bytes: [UInt8], sector index: Int, node: Int) {
-            nodes[node]!.stable.write(bytes, at: index * SimulatedDisk.sector)
+            nodes[node]!.stable.write(bytes, at: index * sector)
         }
 
         /// Dropped clean pages are read from the medium again: lies of a failed sync come to light.
         mutating func dropCleanPages(_ node: Int) {
             for index in nodes[node]!.falselyClean {
                 var old = sectorBytes(nodes[node]!.stable, index)
-                let from = index * SimulatedDisk.sector
-                let end = Swift.min(from + SimulatedDisk.sector, nodes[node]!.cache.count)
+                let from = index * sector
+                let end = Swift.min(from + sector, nodes[node]!.cache.count)
                 guard from < end else { continue }
                 old.append(contentsOf: repeatElement(0, count: Swift.max(0, end - from - old.count)))
                 nodes[node]!.cache.write(Array(old.prefix(end - from)), at: from)
@@ -256,6 +263,9 @@ extension SimulatedDisk {
                 if !directory.isEmpty, after.cached[directory] != -1 { after.cached[path] = nil }
             }
             after.stable = after.cached
+            // Nobody has a file open any more: one without a name is gone.
+            let reachable = Set(after.cached.values)
+            for id in after.nodes.keys where !reachable.contains(id) { after.nodes[id] = nil }
             // Bytes: each unsynced sector is as it was, or any version it had since.
             for id in after.nodes.keys.sorted() {
                 for index in after.nodes[id]!.dirty.keys.sorted() {

@@ -6,8 +6,8 @@ import Synchronization
 ///
 /// Every call has a number. At a chosen number the *power fails*: that call and all later ones throw
 /// `PowerLoss.error`, and `restart()` gives the disk that a machine would find afterwards: synced bytes are
-/// there; of unsynced writes each 512-byte sector is kept, lost, or torn from its neighbours at random, in any
-/// order; creations, renames and removals that no directory sync followed may be lost, each directory's
+/// there; of unsynced writes each sector (512 bytes, or what `setSectors` says) is kept, lost, or torn from its
+/// neighbours at random, in any order; creations, renames and removals that no directory sync followed may be lost, each directory's
 /// in order or not at all where a journal would order them (`reordersDirectories` drops even that).
 ///
 /// Faults of calls (EIO, ENOSPC, failed fsync) are injected through `fault`.
@@ -28,6 +28,8 @@ public final class SimulatedDisk: Disk, Sendable {
         case error(DiskError.Code)
         /// The call throws after having done half of its work (a short write).
         case half(DiskError.Code)
+        /// A write that goes to this offset of its file instead, and says nothing: a drive that missed its track.
+        case misdirected(to: Int)
     }
 
     public let root = "/simulated"
@@ -50,6 +52,21 @@ public final class SimulatedDisk: Disk, Sendable {
     /// Runs before each call, on its thread and without the disk's lock: what somebody else does while that call is
     /// under way. The calls that it makes itself do not run it again.
     public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) { state.withLock { $0.meanwhile = meanwhile } }
+
+    /// Called before each call, those of `interleave`d work included, on its thread and without the disk's lock: for
+    /// copies of the disk as it is then (`afterKill`, `restart`). It must not use this disk otherwise.
+    public func observe(_ observer: (@Sendable (Call) -> Void)?) { state.withLock { $0.observer = observer } }
+
+    /// What the medium writes as one: 512 or 4,096 bytes. Before anything was written.
+    public func setSectors(bytes: Int) {
+        state.withLock { state in
+            precondition(SparseBytes.chunk % bytes == 0 && state.nodes.isEmpty, "sectors are set on an empty disk")
+            state.sector = bytes
+        }
+    }
+
+    /// Bytes that all files hold together: what `limitCapacity` is compared with.
+    public var usedBytes: Int { state.withLock { $0.nodes.values.reduce(0) { $0 + $1.cache.count } } }
 
     /// Bytes the disk can hold before ENOSPC; `nil` is without bound.
     public func limitCapacity(_ bytes: Int?) { state.withLock { $0.capacity = bytes } }
@@ -94,6 +111,24 @@ public final class SimulatedDisk: Disk, Sendable {
             var damaged = SparseBytes()
             damaged.write(bytes, at: 0)
             state.nodes[id] = Node(cache: damaged, stable: damaged)
+        }
+    }
+
+    /// Flips bits of one byte behind everybody's back, on the medium and in the cache. Nothing where there is no byte.
+    public func rot(_ path: String, at offset: Int, _ bits: UInt8) {
+        state.withLock { state in
+            guard let id = state.cached[path], id >= 0, offset < state.nodes[id]!.cache.count else { return }
+            let byte = state.nodes[id]!.cache.bytes(offset..<offset + 1).first! ^ bits
+            state.nodes[id]!.cache.write([byte], at: offset)
+            state.nodes[id]!.stable.write([byte], at: offset)
+        }
+    }
+
+    /// Bytes of a file as a reader would see them now; fewer where it ends, none where there is no file.
+    public func peek(_ path: String, _ range: Range<Int>) -> [UInt8] {
+        state.withLock { state in
+            guard let id = state.cached[path], id >= 0 else { return [] }
+            return state.nodes[id]!.cache.bytes(range)
         }
     }
 
@@ -218,10 +253,11 @@ public final class SimulatedDisk: Disk, Sendable {
     }
 
     private func runMeanwhile(_ kind: Call.Kind, _ path: String) {
-        let (meanwhile, number) = state.withLock { state in
+        let (meanwhile, observer, number) = state.withLock { state in
             defer { state.meanwhile = nil }
-            return (state.meanwhile, state.calls + 1)
+            return (state.meanwhile, state.observer, state.calls + 1)
         }
+        if let observer { observer(Call(number: number, kind: kind, path: path)) }
         guard let meanwhile else { return }
         meanwhile(Call(number: number, kind: kind, path: path))
         state.withLock { $0.meanwhile = meanwhile }
@@ -235,7 +271,8 @@ public final class SimulatedDisk: Disk, Sendable {
                 try state.begin(.write, path)
                 let grown = Swift.max(0, offset + bytes.count - state.nodes[node]!.cache.count)
                 try state.reserve(grown, "write", path)
-                state.write(bytes, node: node, at: offset)
+                state.write(bytes, node: node, at: state.misdirectedTo ?? offset)
+                state.misdirectedTo = nil
                 return .success(())
             } catch {
                 // The call in which the power fails, or that failed half way: a prefix may have arrived.

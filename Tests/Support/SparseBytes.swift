@@ -1,16 +1,15 @@
 import Glibc
 
-import Glibc
-
-/// A file's bytes in chunks of 64 KiB. A chunk of zeros that was never anything else is not held, so that a
+/// A file's bytes in chunks of 8 KiB. A chunk of zeros that was never anything else is not held, so that a
 /// zero-filled segment costs nothing and copies of a disk are cheap.
 struct SparseBytes {
-    static let chunk = 65_536
+    static let chunk = 8192
 
     private(set) var count = 0
-    private var chunks: [Int: [UInt8]] = [:]
+    /// By number; an empty one, or one behind the last, is not held.
+    private var chunks: [[UInt8]] = []
 
-    func holdsChunk(_ index: Int) -> Bool { chunks[index] != nil }
+    func holdsChunk(_ index: Int) -> Bool { index < chunks.count && !chunks[index].isEmpty }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
         let end = Swift.min(offset + buffer.count, count)
@@ -19,8 +18,8 @@ struct SparseBytes {
             let within = at % Self.chunk
             let n = Swift.min(Self.chunk - within, end - at)
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer[(at - offset)..<(at - offset + n)])
-            if let bytes = chunks[at / Self.chunk] {
-                bytes.withUnsafeBytes {
+            if holdsChunk(at / Self.chunk) {
+                chunks[at / Self.chunk].withUnsafeBytes {
                     target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[within..<within + n]))
                 }
             } else {
@@ -46,19 +45,15 @@ struct SparseBytes {
             let n = Swift.min(Self.chunk - within, offset + source.count - at)
             let piece = UnsafeRawBufferPointer(rebasing: source[(at - offset)..<(at - offset + n)])
             let index = at / Self.chunk
-            if chunks[index] != nil || !isZero(piece) {
-                chunks[index, default: [UInt8](repeating: 0, count: Self.chunk)].withUnsafeMutableBytes {
+            if holdsChunk(index) || !Self.isZero(piece) {
+                while chunks.count <= index { chunks.append([]) }
+                if chunks[index].isEmpty { chunks[index] = [UInt8](repeating: 0, count: Self.chunk) }
+                chunks[index].withUnsafeMutableBytes {
                     UnsafeMutableRawBufferPointer(rebasing: $0[within..<within + n]).copyMemory(from: piece)
                 }
             }
             at += n
         }
-    }
-
-    /// By `memcmp` with itself, one byte on: a loop would cost seconds for each segment in a debug build.
-    private func isZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard let base = bytes.baseAddress, bytes.count > 0 else { return true }
-        return bytes[0] == 0 && memcmp(base, base + 1, bytes.count - 1) == 0
     }
 
     /// Compared with itself one byte on: `memcmp` is quick in a debug build too.
@@ -74,9 +69,9 @@ struct SparseBytes {
     mutating func resize(to size: Int) {
         if size < count {
             let last = size / Self.chunk
-            for index in chunks.keys where index > last { chunks[index] = nil }
-            if chunks[last] != nil {
-                for at in (size % Self.chunk)..<Self.chunk { chunks[last]![at] = 0 }
+            if chunks.count > last + 1 { chunks.removeSubrange((last + 1)...) }
+            if holdsChunk(last) {
+                for at in (size % Self.chunk)..<Self.chunk { chunks[last][at] = 0 }
             }
         }
         count = size

@@ -112,7 +112,7 @@ extension PageCache {
 
     private func judge(_ entry: VersionKeeper.Superseded, _ dropped: inout [UInt32]) {
         let at = firstLive(atOrAbove: entry.lsn)
-        if at < versions.live.count, versions.live[at] < entry.successor {
+        if at < versions.live.count, versions.live[at] < entry.successor, !planted(.pruneUnderReader) {
             versions.held[versions.live[at], default: []].append(entry)
         } else {
             unlink(entry.slot, &dropped)

@@ -33,7 +33,9 @@ extension PageCache {
     /// - Parameter paced: called with the bytes of each run that was written.
     /// - Returns: pages written.
     @discardableResult
-    func writeOut(_ pages: [UInt32], paced: (Int) -> Void = { _ in }) throws(EngineError) -> Int {
+    func writeOut(
+        _ pages: [UInt32], early: Bool = planted(.pageBeforeLog), paced: (Int) -> Void = { _ in }
+    ) throws(EngineError) -> Int {
         let reader = readers.claim()
         defer { readers.release(reader) }
         let buffer = UnsafeMutableRawPointer.allocate(
@@ -46,7 +48,7 @@ extension PageCache {
             while at + count < pages.count, count < Self.runPages, pages[at + count] == pages[at] + UInt32(count),
                 pages[at + count] % PageNumber.pagesPerFile != 0
             { count += 1 }
-            let run = try writeRun(pages[at], count, buffer, reader)
+            let run = try writeRun(pages[at], count, buffer, reader, early)
             written += run
             if run > 0 { paced(run * Page.bytes) }
             at += count
@@ -56,7 +58,7 @@ extension PageCache {
 
     private func writeRun(
         _ first: UInt32, _ count: Int, _ buffer: UnsafeMutableRawPointer,
-        _ reader: UnsafeMutablePointer<ReaderSlots.Slot>
+        _ reader: UnsafeMutablePointer<ReaderSlots.Slot>, _ early: Bool
     ) throws(EngineError) -> Int {
         // For one run at a time: a paced checkpoint must not keep out who needs room at once.
         writeOutLock.lock()
@@ -69,7 +71,9 @@ extension PageCache {
         var slots = [UInt32](repeating: 0, count: count)
         readers.enter(reader)
         lock.lock()
-        let mark = durability!.durableMark
+        var mark = durability!.durableMark
+        if early { mark = LSN(.max - 1) }
+        if planted(.pageBeforeMark) { mark = max(mark, (durability as? Engine)?.durableLSN ?? mark) }
         for index in 0..<count {
             slots[index] = writable(PageNumber(first + UInt32(index)), mark)
         }
@@ -129,6 +133,10 @@ extension PageCache {
         } else {
             // What was written is the newest at or below the mark: what was left out lies beyond.
             frame.pointee.dirtyFrom = mark.rawValue + 1
+            if planted(.cleanTooEarly) {
+                frame.pointee.dirtyFrom = 0
+                dirtyCount -= 1
+            }
         }
     }
 

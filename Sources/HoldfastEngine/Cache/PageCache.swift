@@ -170,6 +170,9 @@ final class PageCache: @unchecked Sendable {
             try store.read(from: page, count: 1, into: buffer)
         } catch { throw .disk(error) }
         let view = Page(buffer)
+        if planted(.pageChecksumIgnored) || planted(.misplacedPageServed) && view.fault(expected: view.number) == nil {
+            return
+        }
         if let fault = view.fault(expected: page) { throw .damagedPage(page, fault.description) }
         if view.kind == nil { throw .damagedPage(page, PageFault.neverWritten.description) }
     }
@@ -272,8 +275,8 @@ final class PageCache: @unchecked Sendable {
             hand = hand + 1 < untouched ? hand + 1 : 1
             guard hand < untouched else { break }
             let frame = frames.frames + Int(hand)
-            guard frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom == 0,
-                frame.pointee.pins == 0, frame.pointee.older.load(ordering: .relaxed) == 0
+            guard frame.pointee.state == FrameState.newest.rawValue,
+                frame.pointee.dirtyFrom == 0 || planted(.evictDirty), frame.pointee.pins == 0, frame.pointee.older.load(ordering: .relaxed) == 0
             else { continue }
             if frames.referenced[Int(hand)].load(ordering: .relaxed) != 0 {
                 frames.referenced[Int(hand)].store(0, ordering: .relaxed)

@@ -37,21 +37,27 @@ extension Engine {
         defer { checkpointLock.unlock() }
         try checkRunning()
         isHurried.store(false, ordering: .releasing)
+        let early = planted(.redoPointOutsideLock) ? log.takeRedoPoint() : nil
+        if let early { try raiseMark(to: early) }
         commitLock.lock()
-        let redo = log.takeRedoPoint()
-        greatestRedo = max(greatestRedo, redo)
+        let redo = early ?? log.takeRedoPoint()
+        greatestRedo = max(greatestRedo, planted(.imagesByCompletedCheckpoint) ? storage.control.redo.lsn : redo)
         let last = lastTransaction
         commitLock.unlock()
 
-        try raiseMark(to: redo)
-        guard let chain = log.chain(at: redo) else { preconditionFailure("no chain value at redo point \(redo)") }
+        if !planted(.noFlushThroughRedo) { try raiseMark(to: redo) }
+        let chain = log.chain(at: redo)
+        precondition(chain != nil || planted(.noFlushThroughRedo), "no chain value at redo point \(redo)")
         let pages = cache.dirtyPages(through: redo)
         var pacer = Pacer(self, total: pages.count * Page.bytes, pace: pace, redo: redo)
-        try cache.writeOut(pages) { pacer.wrote($0) }
-        precondition(cache.dirtyPages(through: redo).isEmpty, "a checkpoint left pages behind")
+        try cache.writeOut(pages, early: planted(.checkpointWritesUndurable)) { pacer.wrote($0) }
+        precondition(
+            cache.dirtyPages(through: redo).isEmpty || planted(.noFlushThroughRedo), "a checkpoint left pages behind")
         do throws(DiskError) {
-            try cache.store.sync()
-        } catch { throw stopForGood(error) }
+            if !planted(.skipPageSync) { try cache.store.sync() }
+        } catch {
+            if !planted(.swallowFailedPageSync) { throw stopForGood(error) }
+        }
 
         let record = try appendDurably(
             .checkpoint(
@@ -88,6 +94,7 @@ extension Engine {
     private func recycle() throws(EngineError) {
         var bound = storage.oldestRedo
         for start in backups.withLock({ $0.values.map(\.start) }) { bound = min(bound, start) }
+        if planted(.recycleTooEarly) { bound = .max }
         do throws(WALError) {
             try log.recycle(below: bound) { storage.isArchived($0) }
         } catch { throw refusing(error) }

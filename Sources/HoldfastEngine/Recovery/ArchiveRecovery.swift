@@ -89,7 +89,9 @@ struct ArchiveRecovery<D: Disk> {
     private func replay(
         _ replay: Replay<ArchiveSegments>, _ control: ControlData, _ signal: RecoverySignal, _ history: TimelineHistory
     ) throws -> Reached {
-        let consistent = max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero)
+        let consistent =
+            planted(.consistentTooEarly)
+            ? control.redo.lsn : max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero)
         let judge = TargetJudge(target: signal.target, isInclusive: signal.isInclusive)
         let stop = try replay.run { point in
             guard signal.target == .immediate else { return try judge.judge(point) }
@@ -130,7 +132,7 @@ struct ArchiveRecovery<D: Disk> {
         _ file: ControlFile<D>, _ history: TimelineHistory, _ lsn: LSN
     ) throws(EngineError) -> LSN {
         var control = file.current
-        if lsn > control.minimumRecoveryPoint?.lsn ?? .zero {
+        if lsn > control.minimumRecoveryPoint?.lsn ?? .zero, !planted(.noMinimumRecoveryPoint) {
             control.minimumRecoveryPoint = .init(timeline: history.timeline(at: lsn), lsn: lsn)
             try onDisk { () throws(DiskError) in try file.write(control) }
         }

@@ -89,7 +89,14 @@ struct CrashRecovery<D: Disk> {
             // A promotion that crashed after the control file named its timeline is complete but for the signals.
             if try onDisk({ () throws(DiskError) in try disk.exists(PromoteSignal.path) }) {
                 let bytes = try onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) }
-                if try PromoteSignal(decoding: bytes).timeline == control.timeline {
+                let promote = try PromoteSignal(decoding: bytes)
+                if promote.timeline == control.timeline {
+                    if planted(.unsyncedSignalRemoval) {
+                        let end = LogEnd(
+                            position: LogLayout.canonical(promote.switchLSN), timeline: promote.timeline, chain: nil,
+                            reason: .zeros)
+                        try? EndOfLog(disk: disk, system: control.system).clearBehind(end)
+                    }
                     try Promotion.removeSignals(disk)
                 }
             }

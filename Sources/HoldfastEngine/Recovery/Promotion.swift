@@ -43,7 +43,7 @@ struct Promotion<D: Disk> {
         if let named = try named() { return named }
         try cache.writeOut(cache.dirtyPages(through: .max))
         precondition(cache.dirtyPages(through: .max).isEmpty, "a promotion left pages behind")
-        try onDisk { () throws(DiskError) in try cache.store.sync() }
+        if !planted(.promotionWithoutSync) { try onDisk { () throws(DiskError) in try cache.store.sync() } }
         let next = PromoteSignal(
             timeline: try number(), token: .random(), switchLSN: reached.end, chain: reached.chain)
         try write(next)
@@ -115,7 +115,7 @@ struct Promotion<D: Disk> {
             // The promotion's own signal last: while it is there the others are known to be done with.
             for name in [BackupLabel.path, RecoverySignal.fileName, PromoteSignal.path] where try disk.exists(name) {
                 try disk.remove(name)
-                try disk.syncDirectory("")
+                if !planted(.unsyncedSignalRemoval) { try disk.syncDirectory("") }
             }
         }
     }

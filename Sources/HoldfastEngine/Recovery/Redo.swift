@@ -78,7 +78,7 @@ final class Redo: DurabilitySource, @unchecked Sendable {
             }
             return try cache.slotForImage(of: page)
         }
-        guard made.contains(page) else {
+        guard made.contains(page) || planted(.differenceOnTornPage) else {
             throw .recoveryFailed(end, "page \(page) is changed there and no earlier record holds it whole")
         }
         return try cache.newest(page)

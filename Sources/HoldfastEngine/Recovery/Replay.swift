@@ -25,7 +25,7 @@ final class Replay<Source: SegmentSource> {
         self.redo = redo
         lastTransaction = control.lastTransaction
         lastTime = control.lastCommitTime
-        greatestRedo = max(control.greatestRedo, start)
+        greatestRedo = planted(.redoPointForgotten) ? .zero : max(control.greatestRedo, start)
         appliedEnd = start
     }
 
@@ -78,6 +78,11 @@ final class Replay<Source: SegmentSource> {
                 }
             }
         }
+        if planted(.partsEarly),
+            let partial = assembler.partial(end: reader.position, timeline: reader.history.timeline)
+        {
+            try redo.apply(partial)
+        }
         return .logEnded
     }
 
@@ -94,7 +99,7 @@ final class Replay<Source: SegmentSource> {
         let body = try onLog { () throws(WALError) in try RecordBody(decoding: record) }
         switch body {
         case .checkpoint(let redo, _, let last, _):
-            greatestRedo = max(greatestRedo, redo)
+            if !planted(.redoPointForgotten) { greatestRedo = max(greatestRedo, redo) }
             lastTransaction = max(lastTransaction, last)
         case .backupEnd(let start, _, _, _): backupEnds[start] = record.end
         case .restorePoint(let name, let time):

@@ -25,12 +25,19 @@ extension Engine: DurabilitySource {
             try log.reserve(bytes: builder.bytes)
             appended = try log.append(
                 commit: builder, first: first, last: last, time: max(options.now(), lastCommitTime))
-        } catch { throw refusing(error) }
+        } catch {
+            if planted(.installRefusedCommit) {
+                cache.install(writes, end: log.appendedLSN)
+                writes.forgetInstalled()
+            }
+            throw refusing(error)
+        }
         cache.install(writes, end: appended.end)
         writes.forgetInstalled()
         lastTransaction = last
         lastCommitTime = appended.time
         setInstalled(appended.end)
+        if planted(.publishBeforeDurable) { publish(through: appended.end) }
         refusal.withLock { $0 = nil }
         if transaction.leavesPagesToReclaim { background.reclaim() }
         if cache.isCrowded { background.wake() }
@@ -47,7 +54,9 @@ extension Engine: DurabilitySource {
             let new = cache.frames.address(writes.slots[index])
             Page(new).zeroHole()
             let base = writes.bases[index]
-            if writes.created[index] || base == 0 || cache.frames.lsn(base) <= greatestRedo.rawValue {
+            let isFirst = !planted(.noImages) && !planted(.differenceOnTornPage) && base != 0
+                && cache.frames.lsn(base) <= greatestRedo.rawValue
+            if writes.created[index] || base == 0 || isFirst {
                 builder.addImage(page: page, of: new)
             } else {
                 let old = UnsafeRawPointer(cache.frames.address(base)), touched = TouchedCells(new).range

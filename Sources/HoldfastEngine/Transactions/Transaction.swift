@@ -241,7 +241,7 @@ public final class Transaction: PageEditor {
     }
 
     package func create(_ n: PageNumber) throws(EngineError) -> UnsafeMutableRawPointer {
-        try writes.create(n, mayBeSeen: n.rawValue < firstFreshPage)
+        try writes.create(n, mayBeSeen: n.rawValue < firstFreshPage && !planted(.reuseFreedPage))
     }
 }
 

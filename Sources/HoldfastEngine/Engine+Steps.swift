@@ -1,0 +1,37 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// The work of the background threads, one step at a time: for an engine that runs without them (`runsBackgroundWork`)
+/// because its caller must decide what happens when, as a simulator does from its seed.
+extension Engine {
+    /// Makes segments ahead of the log, as the keeper does at each turn.
+    package func prepareSegments() throws(EngineError) {
+        try onLog { () throws(WALError) in try log.prepareAhead() }
+    }
+
+    /// Makes everything appended durable, and witnesses it: what the keeper does with a log that is idle.
+    package func witness() throws(EngineError) { try raiseMark() }
+
+    /// Writes some dirty pages, as the checkpointer does when the cache is crowded.
+    /// - Returns: pages written.
+    package func writePagesOut(atMost limit: Int) throws(EngineError) -> Int {
+        try cache.writeOutSome(atMost: limit)
+    }
+
+    /// Drops versions that no snapshot needs, and pages above the budget, as the keeper does.
+    package func tidy() {
+        cache.prune(published: publishedLSN, mark: log.durableMark)
+        cache.trim()
+    }
+
+    /// Every byte of the log below is durable, and a record that is durable itself says so.
+    package var witnessedLSN: LSN { log.durableMark }
+
+    /// The control file as it was written last.
+    package var controlData: ControlData { storage.control }
+
+    /// What is wrong with the structure of the newest published state; empty when nothing is.
+    package func structureProblems() throws -> [StructureProblem] {
+        try read { snapshot in try snapshot.operation { view in try StructureCheck.run(view) } }
+    }
+}
