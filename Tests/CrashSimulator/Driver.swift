@@ -100,7 +100,7 @@ final class Driver: @unchecked Sendable {
     private func attempt(_ body: () throws -> Void) throws {
         do { try body() } catch {
             if let violation { throw violation }
-            if error is Violation || stopped.isSet { throw error }
+            if error is Violation || stopped.isSet || disk.isPowerLost { throw error }
             refusals += 1
         }
     }
@@ -342,7 +342,7 @@ final class Driver: @unchecked Sendable {
             try engine.close()
             history.acknowledge(index)
         } catch {
-            guard stopped.isSet else { return refusals += 1 }
+            guard stopped.isSet || disk.isPowerLost else { return refusals += 1 }
             throw error
         }
     }

@@ -37,6 +37,12 @@ extension SimulatedDisk {
         }
     }
 
+    /// A closure in a box: one that goes in and out of generic storage gets a layer of thunks each time.
+    final class Hook: Sendable {
+        let run: @Sendable (Call) -> Void
+        init(_ run: @escaping @Sendable (Call) -> Void) { self.run = run }
+    }
+
     struct State {
         var nodes: [Int: Node] = [:]
         var nextNode = 0
@@ -49,12 +55,13 @@ extension SimulatedDisk {
         var powerLost = false
         var halfDone = false
         var fault: (@Sendable (Call) -> Fault?)?
-        var meanwhile: (@Sendable (Call) -> Void)?
+        var meanwhile: Hook?
+        var isMeanwhile = false
         var capacity: Int?
         var locked = false
         /// Bytes that the medium writes as one; a divisor of `SparseBytes.chunk`.
         var sector = 512
-        var observer: (@Sendable (Call) -> Void)?
+        var observer: Hook?
         /// Set while a write is under way that goes to another place than it should.
         var misdirectedTo: Int?
         var random: SeededGenerator
@@ -70,6 +77,7 @@ extension SimulatedDisk {
             halfDone = false
             fault = nil
             meanwhile = nil
+            isMeanwhile = false
             observer = nil
             misdirectedTo = nil
             locked = false

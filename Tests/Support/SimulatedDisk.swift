@@ -51,11 +51,11 @@ public final class SimulatedDisk: Disk, Sendable {
 
     /// Runs before each call, on its thread and without the disk's lock: what somebody else does while that call is
     /// under way. The calls that it makes itself do not run it again.
-    public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) { state.withLock { $0.meanwhile = meanwhile } }
+    public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) { state.withLock { $0.meanwhile = meanwhile.map(Hook.init) } }
 
     /// Called before each call, those of `interleave`d work included, on its thread and without the disk's lock: for
     /// copies of the disk as it is then (`afterKill`, `restart`). It must not use this disk otherwise.
-    public func observe(_ observer: (@Sendable (Call) -> Void)?) { state.withLock { $0.observer = observer } }
+    public func observe(_ observer: (@Sendable (Call) -> Void)?) { state.withLock { $0.observer = observer.map(Hook.init) } }
 
     /// What the medium writes as one: 512 or 4,096 bytes. Before anything was written.
     public func setSectors(bytes: Int) {
@@ -254,13 +254,14 @@ public final class SimulatedDisk: Disk, Sendable {
 
     private func runMeanwhile(_ kind: Call.Kind, _ path: String) {
         let (meanwhile, observer, number) = state.withLock { state in
-            defer { state.meanwhile = nil }
-            return (state.meanwhile, state.observer, state.calls + 1)
+            let meanwhile = state.isMeanwhile ? nil : state.meanwhile
+            if meanwhile != nil { state.isMeanwhile = true }
+            return (meanwhile, state.observer, state.calls + 1)
         }
-        if let observer { observer(Call(number: number, kind: kind, path: path)) }
+        if let observer { observer.run(Call(number: number, kind: kind, path: path)) }
         guard let meanwhile else { return }
-        meanwhile(Call(number: number, kind: kind, path: path))
-        state.withLock { $0.meanwhile = meanwhile }
+        meanwhile.run(Call(number: number, kind: kind, path: path))
+        state.withLock { $0.isMeanwhile = false }
     }
 
     /// A write passes here: a power failure or a half fault may keep a part of it.
