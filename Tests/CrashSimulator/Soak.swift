@@ -13,26 +13,25 @@ public enum Soak {
         progress: (@Sendable (Int) -> Void)? = nil
     ) -> (counts: Counts, failure: Failure?) {
         let next = Atomic<UInt64>(seeds.lowerBound)
-        let firstFailed = Atomic<UInt64>(UInt64.max)
-        let ended = Mutex<[UInt64: (Counts, Failure?)]>([:])
+        let ended = Mutex<(outcomes: [UInt64: (Counts, Failure?)], firstFailed: UInt64)>(([:], .max))
         DispatchQueue.concurrentPerform(iterations: threads) { _ in
             while true {
                 let seed = next.wrappingAdd(1, ordering: .relaxed).oldValue
-                guard seeds.contains(seed), seed < firstFailed.load(ordering: .relaxed) else { return }
+                guard seeds.contains(seed), seed < ended.withLock({ $0.firstFailed }) else { return }
                 let run = SeedRun(seed: seed, options: options)
                 let failure = run.run()
-                if failure != nil { firstFailed.min(seed, ordering: .relaxed) }
-                let count = ended.withLock {
-                    $0[seed] = (run.counts, failure)
-                    return $0.count
+                let count = ended.withLock { ended in
+                    ended.outcomes[seed] = (run.counts, failure)
+                    if failure != nil { ended.firstFailed = min(ended.firstFailed, seed) }
+                    return ended.outcomes.count
                 }
                 progress?(count)
             }
         }
         var counts = Counts()
-        for (seed, outcome) in ended.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
+        for (_, outcome) in ended.withLock({ $0.outcomes }).sorted(by: { $0.key < $1.key }) {
             counts += outcome.0
-            if let failure = outcome.1, seed == firstFailed.load(ordering: .relaxed) { return (counts, failure) }
+            if let failure = outcome.1 { return (counts, failure) }
         }
         return (counts, nil)
     }
