@@ -53,7 +53,7 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     case noFlushThroughRedo
     /// To make room, pages are written before their log is durable.
     case pageBeforeLog
-    /// A checkpoint writes versions whose log is not durable.
+    /// A checkpoint writes versions whose log is not durable (and names its redo point before its record is durable).
     case checkpointWritesUndurable
     /// Pages are written once their log is durable, without a durable mark that says so (shows when the tail rots).
     case pageBeforeMark

@@ -3,7 +3,7 @@ public struct SegmentNumber: RawRepresentable, Comparable, Hashable, Sendable, C
     /// Bytes of a segment file, its header included.
     #if PlantedFaults
         // The simulator's builds: small, so that a run crosses many and a recovery reads little.
-        public static let bytes = 1 << 20
+        public static let bytes = 256 << 10
     #else
         public static let bytes = 16 << 20
     #endif

@@ -139,7 +139,7 @@ final class SegmentFiles<D: Disk>: Sendable {
 
     private func zeroFill(_ file: D.File) throws(DiskError) {
         for offset in stride(from: 0, to: SegmentNumber.bytes, by: ZeroBytes.count) {
-            try file.write(ZeroBytes.buffer(ZeroBytes.count), at: UInt64(offset))
+            try file.write(ZeroBytes.buffer(SegmentNumber.bytes - offset), at: UInt64(offset))
         }
         try file.sync()
     }

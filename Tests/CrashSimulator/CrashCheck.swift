@@ -107,11 +107,12 @@ struct CrashCheck {
         } catch let error as Violation { throw error } catch {}
         disk.interleave(nil)
         counts.transactions += driver.transactions
+        let positions = Rot.Positions(driver.engine)
         driver.abandon()
         counts.secondCrashes += 1
         depth += 1
-        let after = random.chance(85) ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next())
-        try run(after, driver.history)
+        if random.chance(15) { return try crash(disk, driver.history, rottenAt: positions) }
+        try run(random.chance(85) ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next()), driver.history)
     }
 }
 

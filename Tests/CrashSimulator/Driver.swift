@@ -78,18 +78,19 @@ final class Driver: @unchecked Sendable {
     /// One step of the run, whatever the seed says.
     func step() throws {
         switch random.number(0...99) {
-        case 0..<46: try transact(flushing: true)
-        case 46..<62: try transact(flushing: false)
-        case 62..<66: try flush()
-        case 66..<70: try attempt { try engine.witness() }
-        case 70..<74: try checkpoint()
-        case 74..<77: try switchSegment()
-        case 77..<80: try attempt { _ = try engine.writePagesOut(atMost: random.number(4...64)) }
-        case 80..<82: try attempt { try engine.prepareSegments() }
-        case 82..<84: try reclaim()
-        case 84..<88: try pin()
-        case 88..<92: try readPinned()
-        case 92..<96: try archiveSome()
+        case 0..<40: try transact(flushing: true)
+        case 40..<54: try transact(flushing: false)
+        case 54..<57: try flush()
+        case 57..<60: try attempt { try engine.witness() }
+        case 60..<66: try checkpoint()
+        case 66..<70: try switchSegment()
+        case 70..<73: try attempt { _ = try engine.writePagesOut(atMost: random.number(4...64)) }
+        case 73..<75: try attempt { try engine.prepareSegments() }
+        case 75: try reclaim()
+        case 76: try hurry()
+        case 77..<81: try pin()
+        case 81..<86: try readPinned()
+        case 86..<90: try archiveSome()
         default: try backupStep()
         }
         engine.tidy()
@@ -198,6 +199,16 @@ final class Driver: @unchecked Sendable {
         }
     }
 
+    /// What the checkpointer does in a crowded cache: right behind a checkpoint, pages of the first commit that changes them.
+    private func hurry() throws {
+        try checkpoint()
+        try transact(flushing: true)
+        try attempt { _ = try engine.writePagesOut(atMost: 64) }
+        // Calls of this moment, without a flush.
+        try archiveSome()
+        try attempt { try engine.prepareSegments() }
+    }
+
     private func reclaim() throws {
         try attempt {
             guard let transaction = try engine.tryBeginTransaction() else { return }
@@ -265,7 +276,7 @@ final class Driver: @unchecked Sendable {
             case 0..<7: _ = try stage(operations: random.number(1...6))
             case 7..<9: try readPublished()
             case 9 where call.path.hasPrefix("pages/"): try switchSegment()
-            case 10: try archiveSome()
+            case 10..<13: try archiveSome()
             default: break
             }
         } catch let error as Violation { violation = error } catch {}
@@ -295,7 +306,6 @@ final class Driver: @unchecked Sendable {
         guard archive != nil else { return }
         try attempt {
             guard copying != nil else {
-                guard random.chance(30) else { return }
                 let index = history.last
                 let start = try engine.beginBackup(label: "simulated", fast: true)
                 history.acknowledge(index)
@@ -312,7 +322,7 @@ final class Driver: @unchecked Sendable {
     /// Copies a part of the pages, in any order; ends the backup behind the last.
     private func copySome() throws {
         guard var copy = copying else { return }
-        for _ in 0..<random.number(2...8) {
+        for _ in 0..<random.number(3...12) {
             guard let group = copy.left.popLast() else { break }
             let from = group * 8 * Page.bytes, to = min(from + 8 * Page.bytes, copy.pages.count)
             copy.pages.replaceSubrange(from..<to, with: disk.peek(PageNumber.filePath(0), from..<to))

@@ -23,6 +23,14 @@ enum Rot: CaseIterable {
         var witnessed: LSN
         var appended: LSN
         var timeline: TimelineID
+
+        init(_ engine: Engine) {
+            let control = engine.controlData
+            redo = control.redo.lsn
+            witnessed = engine.witnessedLSN
+            appended = engine.appendedLSN
+            timeline = control.timeline
+        }
     }
 
     /// Damages `disk`.
@@ -78,8 +86,16 @@ enum Rot: CaseIterable {
 }
 
 extension CrashCheck {
+    /// A power loss that finds something rotten as well.
+    mutating func crash(_ disk: SimulatedDisk, _ history: History, rottenAt positions: Rot.Positions) throws {
+        let copy = disk.restart(seed: random.next())
+        let rot = Rot.allCases.randomElement(using: &random)!
+        guard let possible = rot.apply(to: copy, history, positions, &random) else { return try run(copy, history) }
+        try run(copy, rotten: rot, possible)
+    }
+
     /// Recovers a rotten disk.
-    mutating func run(_ disk: SimulatedDisk, rotten rot: Rot, _ history: History) throws {
+    private mutating func run(_ disk: SimulatedDisk, rotten rot: Rot, _ history: History) throws {
         counts.rotten += 1
         counts.recoveries += 1
         do {

@@ -180,18 +180,10 @@ public final class SeedRun: @unchecked Sendable {
     private func crash(_ disk: SimulatedDisk, _ check: inout CrashCheck) throws {
         let history = driver?.history ?? history
         if check.random.chance(20) { return try check.run(disk.afterKill(seed: check.random.next()), history) }
-        let copy = disk.restart(seed: check.random.next())
-        if let engine = driver?.engine, check.random.chance(12) {
-            let rot = Rot.allCases.randomElement(using: &check.random)!
-            let control = engine.controlData
-            let positions = Rot.Positions(
-                redo: control.redo.lsn, witnessed: engine.witnessedLSN, appended: engine.appendedLSN,
-                timeline: control.timeline)
-            if let possible = rot.apply(to: copy, history, positions, &check.random) {
-                return try check.run(copy, rotten: rot, possible)
-            }
+        if let engine = driver?.engine, check.random.chance(15) {
+            return try check.crash(disk, history, rottenAt: Rot.Positions(engine))
         }
-        try check.run(copy, history)
+        try check.run(disk.restart(seed: check.random.next()), history)
     }
 }
 

@@ -59,10 +59,15 @@ extension Engine {
             if !planted(.swallowFailedPageSync) { throw stopForGood(error) }
         }
 
-        let record = try appendDurably(
-            .checkpoint(
-                redo: redo, redoTimeline: storage.control.timeline, lastTransaction: last, time: options.now()))
-        try raiseMark(to: record.end)
+        let body = RecordBody.checkpoint(
+            redo: redo, redoTimeline: storage.control.timeline, lastTransaction: last, time: options.now())
+        let record: AppendedRecord
+        if planted(.checkpointWritesUndurable) {
+            record = try onLog { () throws(WALError) in try log.append(body) }
+        } else {
+            record = try appendDurably(body)
+            try raiseMark(to: record.end)
+        }
         var control = storage.control
         control.state = state
         control.checkpointLSN = record.start
