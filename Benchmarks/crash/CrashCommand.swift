@@ -33,7 +33,9 @@ struct CrashCommand: ParsableCommand {
         guard seeds > 0, transactions > 0, jobs > 0, (1...1000).contains(density) else {
             throw ValidationError("--seeds, --transactions and --jobs begin at 1, --density is 1 to 1000")
         }
-        guard (seed ?? first) <= UInt64.max - seeds else { throw ValidationError("--first and --seeds pass the last seed") }
+        guard (seed ?? first) <= UInt64.max - seeds else {
+            throw ValidationError("--first and --seeds pass the last seed")
+        }
         if let plant, PlantedFault(rawValue: plant) == nil {
             throw ValidationError("there is no fault \"\(plant)\"; --list-faults shows what there is")
         }
@@ -117,7 +119,8 @@ struct CrashCommand: ParsableCommand {
                 }
                 fflush(nil)
             }
-            print("\(PlantedFault.allCases.count - missed.count) of \(PlantedFault.allCases.count) planted faults caught")
+            print(
+                "\(PlantedFault.allCases.count - missed.count) of \(PlantedFault.allCases.count) planted faults caught")
             if !missed.isEmpty { throw ExitCode(65) }
         }
     #endif

@@ -75,8 +75,10 @@ package struct EndOfLog<D: Disk> {
     /// New log may be written at the end afterwards. A crash meanwhile only repeats it.
     package func clearBehind(_ end: LogEnd) throws(WALError) {
         let names = try segments().filter { $0.timeline == end.timeline }
-        let isZeroing = !planted(.noZeroing) && !planted(.chainIgnored)
-        if isZeroing, end.segmentOffset > 0, names.contains(end.segment) { try zero(end.segment, from: end.segmentOffset) }
+        let isLeft = planted(.noZeroing) || planted(.chainIgnored)
+        if end.segmentOffset > 0, names.contains(end.segment), !isLeft {
+            try zero(end.segment, from: end.segmentOffset)
+        }
         // From the top, each synced: a crash leaves no gap behind which segments remain.
         let first = end.segmentOffset > 0 ? end.segment.segment.next : end.segment.segment
         for name in names.reversed() where name.segment >= first {

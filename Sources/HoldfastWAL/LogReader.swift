@@ -76,8 +76,10 @@ package final class LogReader<Source: SegmentSource> {
         guard header.lsn == start else { return finish(.wrongLSN(header.lsn)) }
         guard try fill(to: at + LogLayout.aligned(length)) else { return finish(.shortSegment) }
         let crc = header.crc
-        guard checksum.of(base + at, length: length) == crc || planted(.ignoreTailCRC) else { return finish(.checksum) }
-        guard chain == nil || header.previousCRC == chain || planted(.chainIgnored) else { return finish(.doesNotFollow) }
+        let isSound = checksum.of(base + at, length: length) == crc || planted(.ignoreTailCRC)
+        guard isSound else { return finish(.checksum) }
+        let follows = chain == nil || header.previousCRC == chain || planted(.chainIgnored)
+        guard follows else { return finish(.doesNotFollow) }
         guard let kind = RecordKind(rawValue: header.rawKind) else {
             throw .invalid(at: start, "its kind \(header.rawKind) is unknown to this version")
         }

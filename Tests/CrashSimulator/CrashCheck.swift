@@ -53,7 +53,8 @@ struct CrashCheck {
 
     private mutating func open(_ disk: SimulatedDisk, _ history: History) throws -> Driver {
         do {
-            return try Driver(disk, settings, archive: nil, history: history, random: SeededGenerator(seed: random.next()))
+            return try Driver(
+                disk, settings, archive: nil, history: history, random: SeededGenerator(seed: random.next()))
         } catch let error as Violation { throw error } catch { throw Violation("recovery failed: \(error)") }
     }
 
@@ -112,7 +113,8 @@ struct CrashCheck {
         counts.secondCrashes += 1
         depth += 1
         if random.chance(15) { return try crash(disk, driver.history, rottenAt: positions) }
-        try run(random.chance(85) ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next()), driver.history)
+        try run(
+            random.chance(85) ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next()), driver.history)
     }
 }
 

@@ -108,7 +108,9 @@ final class Driver: @unchecked Sendable {
 
     func transact(flushing: Bool) throws {
         try attempt {
-            guard let (end, index) = try stage(operations: random.chance(6) ? 60 : random.number(1...10)) else { return }
+            guard let (end, index) = try stage(operations: random.chance(6) ? 60 : random.number(1...10)) else {
+                return
+            }
             if flushing {
                 try engine.flush(through: end)
                 history.acknowledge(index)

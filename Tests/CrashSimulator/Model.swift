@@ -7,7 +7,7 @@ import HoldfastTestSupport
 /// be kept. Two states are compared by their digests.
 struct Model {
     static let trees = ["t0", "t1", "t2"]
-    static let keysOfTree = 140
+    static let keysOfTree = 180
     static let keys: [[UInt8]] = (0..<keysOfTree).map { n in
         Array("user:\(String(repeating: "0", count: n % 7))\(n)".utf8)
     }
@@ -68,8 +68,8 @@ extension SeededGenerator {
     mutating func value() -> [UInt8] {
         let count =
             switch number(0...59) {
-            case 0: number(8000...40_000)
-            case 1...6: number(500...3000)
+            case 0...2: number(8000...40_000)
+            case 3...9: number(500...3000)
             default: number(0...150)
             }
         var word = next()

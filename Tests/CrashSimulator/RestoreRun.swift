@@ -2,6 +2,7 @@ import HoldfastCore
 import HoldfastEngine
 import HoldfastTestSupport
 import HoldfastWAL
+import Synchronization
 
 /// Restores a backup, replays the archive to a target and promotes, with the power failing at any call; then what was
 /// acknowledged on the new timeline survives one more power loss.
@@ -29,21 +30,29 @@ struct RestoreRun {
         let node = try makeNode(target)
         let trial = node.afterKill(seed: random.next())
         counts.recoveries += 1
+        let writes = Mutex<[Int]>([])
+        trial.observe { call in
+            if call.kind == .write || call.kind == .sync { writes.withLock { $0.append(call.number) } }
+        }
         try check(trial, archive.copy(), state: expected)
-        let calls = trial.calls
+        let calls = trial.calls, ofWrites = writes.withLock { $0 }
         for _ in 0..<crashPoints {
             counts.crashPoints += 1
             let archive = self.archive.copy()
             var disk = node.afterKill(seed: random.next())
             for attempt in 0..<random.number(1...2) {
                 if attempt > 0 { counts.secondCrashes += 1 }
-                let call = random.number(1...calls)
+                // Behind a write and its sync there is most to lose.
+                let call =
+                    random.chance(50) ? random.number(1...calls) : ofWrites[random.number(0...ofWrites.count - 1)] + 1
                 crashPoint = "call \(call) of a restore to \(target)"
                 disk = try cutOff(disk, archive, at: call)
             }
             counts.recoveries += 1
             // The archive may have lost its end meanwhile: refused, or right for what is left.
-            if target == .latest, random.chance(40) { try checkShortened(disk) } else {
+            if target == .latest, random.chance(50) {
+                try checkShortened(disk)
+            } else {
                 try check(disk, archive, state: expected)
             }
         }

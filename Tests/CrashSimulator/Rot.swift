@@ -51,12 +51,17 @@ enum Rot: CaseIterable {
             let pages = disk.peek(PageNumber.filePath(0), 0..<1 << 24).count / Page.bytes
             guard pages > 2 else { return nil }
             disk.rot(
-                PageNumber.filePath(0), at: random.number(0...pages - 1) * Page.bytes + random.number(0...Page.bytes - 1),
+                PageNumber.filePath(0),
+                at: random.number(0...pages - 1) * Page.bytes + random.number(0...Page.bytes - 1),
                 bit)
         case .misplacedPage:
             let bytes = disk.peek(PageNumber.filePath(0), 0..<1 << 24), pages = bytes.count / Page.bytes
             guard pages > 2 else { return nil }
-            let from = random.number(0...pages - 1) * Page.bytes, to = random.number(0...pages - 1) * Page.bytes
+            // Pages that were written at all.
+            let used = (0..<pages).filter { bytes[$0 * Page.bytes + 16] != 0 }
+            guard used.count > 1 else { return nil }
+            let from = used.randomElement(using: &random)! * Page.bytes
+            let to = used.randomElement(using: &random)! * Page.bytes
             for at in 0..<Page.bytes where bytes[from + at] != bytes[to + at] {
                 disk.rot(PageNumber.filePath(0), at: to + at, bytes[from + at] ^ bytes[to + at])
             }

@@ -54,7 +54,7 @@ public final class SeedRun: @unchecked Sendable {
         let isArchiving = random.chance(50)
         archive = isArchiving ? Archive() : nil
         settings = Settings(
-            isArchiving: isArchiving, isAsynchronous: random.chance(15), cachePages: random.chance(35) ? 64 : 1024)
+            isArchiving: isArchiving, isAsynchronous: random.chance(15), cachePages: random.chance(50) ? 64 : 1024)
     }
 
     /// Runs the seed.
@@ -130,7 +130,9 @@ public final class SeedRun: @unchecked Sendable {
         disk.observe(nil)
         disk.interleave(nil)
         driver.abandon()
-        return random.chance(60) ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next())
+        // After a failed sync the cache lies: more of that.
+        return random.chance(error == nil ? 60 : 40)
+            ? disk.restart(seed: random.next()) : disk.afterKill(seed: random.next())
     }
 
     /// The last life: everything is archived, and a backup restored.
@@ -189,7 +191,8 @@ public final class SeedRun: @unchecked Sendable {
 
 /// What goes wrong with the disk in a life.
 enum Trouble: CaseIterable {
-    case failedLogSync, failedPageSync, failedDirectorySync, failedWrite, failedRead, shortWrite, noSpace
+    case failedSync, failedPreparation, failedPageSync, failedDirectorySync, failedWrite, failedRead, shortWrite,
+        noSpace
 
     /// It happens at the first call of its kind at or behind number `from`.
     func arm(_ disk: SimulatedDisk, _ driver: Driver, from: Int, _ random: inout SeededGenerator) {
@@ -200,7 +203,11 @@ enum Trouble: CaseIterable {
             }
         }
         switch self {
-        case .failedLogSync: fault(.error(.inputOutput)) { $0.kind == .sync && $0.path.hasPrefix("wal/") }
+        case .failedSync:
+            fault(.error(.inputOutput)) {
+                $0.kind == .sync && $0.path.hasPrefix("wal/") && !$0.path.hasSuffix(".tmp")
+            }
+        case .failedPreparation: fault(.error(.inputOutput)) { $0.kind == .sync && $0.path.hasSuffix(".tmp") }
         case .failedPageSync: fault(.error(.inputOutput)) { $0.kind == .sync && $0.path.hasPrefix("pages/") }
         case .failedDirectorySync: fault(.error(.inputOutput)) { $0.kind == .syncDirectory }
         case .failedWrite: fault(.error(.inputOutput)) { $0.kind == .write }
@@ -208,7 +215,7 @@ enum Trouble: CaseIterable {
         case .shortWrite: fault(.half(.inputOutput)) { $0.kind == .write }
         case .noSpace:
             // For a while: then there is room again.
-            let until = from + random.number(1...60)
+            let until = from + random.number(1...120)
             disk.injectFaults { call in
                 (from..<until).contains(call.number)
                     && [.write, .allocate, .setSize, .open, .createDirectory].contains(call.kind)

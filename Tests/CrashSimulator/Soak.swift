@@ -41,7 +41,7 @@ public enum Soak {
     /// The prover proven: the simulator must catch every planted fault.
     public enum Proof {
         /// Seeds that may go by before a fault counts as missed.
-        public static let seedBudget: UInt64 = 400
+        static let seedBudget: UInt64 = 400
 
         /// Plants `fault` in this process, in which no engine runs, until it is caught.
         /// - Returns: how it was caught, `nil` when it was not; and after how many seeds.

@@ -3,12 +3,35 @@ import HoldfastCrashSimulator
 import HoldfastTestSupport
 import Testing
 
-@Suite("The simulator")
+@Suite("The simulator finds what breaks a promise, and repeats it", .serialized)
 struct SimulatorTests {
-    @Test("A1, A2, A4: seeds of the simulator break no promise")
+    @Test("A1, A2, A4, A6: seeds of the simulator break no promise")
     func sound() {
-        let (counts, failure) = Soak.run(1...2, SimulationOptions(transactions: 40, density: 20), threads: 2)
+        let first = SeededGenerator.announcedSeed("seeds of the simulator from")
+        let (counts, failure) = Soak.run(
+            first...first + 3, SimulationOptions(transactions: 40, density: 40), threads: 2)
         #expect(failure == nil)
-        #expect(counts.seeds == 2 && counts.crashPoints > 0)
+        #expect(counts.seeds == 4 && counts.transactions >= 160)
+        #expect(counts.checkpoints >= 4 && counts.switches >= 4)
+        #expect(counts.crashPoints > 20 && counts.recoveries > counts.crashPoints && counts.secondCrashes > 0)
     }
+
+    @Test("a seed does the same again, on however many threads")
+    func repeatable() {
+        let options = SimulationOptions(transactions: 30, density: 30)
+        let one = Soak.run(7...9, options, threads: 1), two = Soak.run(7...9, options, threads: 2)
+        #expect(one.counts == two.counts)
+        #expect(one.counts != Soak.run(10...12, options, threads: 2).counts)
+    }
+
+    #if PlantedFaults
+        @Test("every planted fault is caught", arguments: PlantedFault.allCases)
+        func caught(_ fault: PlantedFault) {
+            let (failure, counts) = Proof.catches(fault, threads: 2)
+            #expect(failure != nil, "\(fault) went unnoticed through \(counts.crashPoints) crash points")
+        }
+    #else
+        @Test("no fault can be planted in an ordinary build", arguments: PlantedFault.allCases)
+        func absent(_ fault: PlantedFault) { #expect(!planted(fault)) }
+    #endif
 }

@@ -51,11 +51,15 @@ public final class SimulatedDisk: Disk, Sendable {
 
     /// Runs before each call, on its thread and without the disk's lock: what somebody else does while that call is
     /// under way. The calls that it makes itself do not run it again.
-    public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) { state.withLock { $0.meanwhile = meanwhile.map(Hook.init) } }
+    public func interleave(_ meanwhile: (@Sendable (Call) -> Void)?) {
+        state.withLock { $0.meanwhile = meanwhile.map(Hook.init) }
+    }
 
     /// Called before each call, those of `interleave`d work included, on its thread and without the disk's lock: for
     /// copies of the disk as it is then (`afterKill`, `restart`). It must not use this disk otherwise.
-    public func observe(_ observer: (@Sendable (Call) -> Void)?) { state.withLock { $0.observer = observer.map(Hook.init) } }
+    public func observe(_ observer: (@Sendable (Call) -> Void)?) {
+        state.withLock { $0.observer = observer.map(Hook.init) }
+    }
 
     /// What the medium writes as one: 512 or 4,096 bytes. Before anything was written.
     public func setSectors(bytes: Int) {

@@ -276,7 +276,8 @@ final class PageCache: @unchecked Sendable {
             guard hand < untouched else { break }
             let frame = frames.frames + Int(hand)
             guard frame.pointee.state == FrameState.newest.rawValue,
-                frame.pointee.dirtyFrom == 0 || planted(.evictDirty), frame.pointee.pins == 0, frame.pointee.older.load(ordering: .relaxed) == 0
+                frame.pointee.dirtyFrom == 0 || planted(.evictDirty), frame.pointee.pins == 0,
+                frame.pointee.older.load(ordering: .relaxed) == 0
             else { continue }
             if frames.referenced[Int(hand)].load(ordering: .relaxed) != 0 {
                 frames.referenced[Int(hand)].store(0, ordering: .relaxed)

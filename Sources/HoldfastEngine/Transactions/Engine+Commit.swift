@@ -54,7 +54,8 @@ extension Engine: DurabilitySource {
             let new = cache.frames.address(writes.slots[index])
             Page(new).zeroHole()
             let base = writes.bases[index]
-            let isFirst = !planted(.noImages) && !planted(.differenceOnTornPage) && base != 0
+            let isFirst =
+                !planted(.noImages) && !planted(.differenceOnTornPage) && base != 0
                 && cache.frames.lsn(base) <= greatestRedo.rawValue
             if writes.created[index] || base == 0 || isFirst {
                 builder.addImage(page: page, of: new)
