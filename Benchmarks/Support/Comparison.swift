@@ -32,10 +32,11 @@ public struct Comparison {
         let ratios = zip(ours, theirs).map { $0 / $1 }
         let digits = median(ours) < 100 ? 2 : 0
         let figures = String(
-            format: "%-46s holdfast %12.\(digits)f %@   %@ %12.\(digits)f %@   ratio %.2f (%.2f to %.2f; %@ is better)",
-            (title as NSString).utf8String!, median(ours), unit, peer, median(theirs), unit, median(ratios),
-            ratios.min() ?? 0, ratios.max() ?? 0, better == .higher ? "higher" : "lower")
-        Swift.print(figures)
+            format: "%12.\(digits)f %@   %@ %12.\(digits)f %@   ratio %.2f (%.2f to %.2f; %@ is better)", median(ours),
+            unit, peer, median(theirs), unit, median(ratios), ratios.min() ?? 0, ratios.max() ?? 0,
+            better == .higher ? "higher" : "lower")
+        let padding = String(repeating: " ", count: max(0, 46 - title.count))
+        Swift.print("\(title)\(padding) holdfast \(figures)")
         fflush(nil)
     }
 }

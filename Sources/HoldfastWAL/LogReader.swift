@@ -126,7 +126,7 @@ package final class LogReader<Source: SegmentSource> {
     /// Looks at no segment any more: memory that the source lent may be used for another.
     private func forget() {
         loaded = nil
-        (base, filled, isInMemory) = (UnsafeRawPointer(buffer), 0, false)
+        (base, filled, isInMemory) = (ZeroBytes.base, 0, false)
     }
 
     /// Makes a segment's first bytes present; `false` when there is no such segment.
