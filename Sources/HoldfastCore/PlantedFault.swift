@@ -87,7 +87,7 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     case noZeroing
     /// The removal of segments behind the end is not synced.
     case unsyncedSegmentRemoval
-    /// A record need not follow the one before it (and what lies behind the end is not zeroed, but for fillers).
+    /// A record need not follow the one before it (and what lies behind the end is not zeroed, which shows by itself too).
     case chainIgnored
     /// The parts of a commit are applied though the last has not arrived.
     case partsEarly

@@ -32,7 +32,7 @@ final class SegmentFiles<D: Disk>: Sendable {
         let number = SegmentNumber(containing: position)
         if LogLayout.offset(position) > 0 {
             let file = try disk.open(SegmentName(timeline: timeline, segment: number).walPath, .readWrite)
-            table = Mutex([Segment(number: number, file: file, isZeroed: !planted(.chainIgnored))])
+            table = Mutex([Segment(number: number, file: file, isZeroed: true)])
             made = Atomic(number.rawValue)
         } else {
             table = Mutex([])

@@ -23,7 +23,8 @@ public struct Failure: Sendable, CustomStringConvertible {
     public var crashPoint: String?
     public var violation: String
     public var description: String {
-        "seed \(seed), \(crashPoint.map { "crash at \($0)" } ?? "no crash"): \(violation)"
+        let what = violation.replacing("\n", with: "; ")
+        return "seed \(seed), \(crashPoint.map { "crash at \($0)" } ?? "no crash"): \(what)"
     }
 }
 
