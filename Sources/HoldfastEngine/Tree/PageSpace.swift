@@ -55,6 +55,7 @@ package enum PageSpace {
         let number = try takeNumber(editor)
         let page = Page(try editor.create(number))
         page.format(number: number, kind: kind, level: UInt8(level))
+        TouchedCells(page.base).all()
         return (number, page)
     }
 
@@ -102,6 +103,7 @@ package enum PageSpace {
         }
         let page = Page(try editor.create(number))
         page.format(number: number, kind: .freeList)
+        TouchedCells(page.base).all()
         let list = FreeListPage(page.base)
         list.next = head
         list.count = 0

@@ -74,6 +74,8 @@ extension TreeCatalog {
             if cell.isOverflow {
                 let chain = try OverflowChain(cell, number)
                 if let rest = try chain.free(editor, budget: max(0, budget)) {
+                    let offset = cell.start - node.base
+                    TouchedCells(node.base).note(offset, offset + cell.bytes)
                     cell.payload.storeBytes(of: rest.reference.0, as: UInt32.self)
                     cell.payload.storeBytes(of: rest.reference.1, toByteOffset: 4, as: UInt32.self)
                     budget = 0

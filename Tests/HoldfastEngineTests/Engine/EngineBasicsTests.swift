@@ -81,6 +81,42 @@ struct EngineBasicsTests {
         try engine.close()
     }
 
+    @Test(
+        "A1: a cleared tree's pages are freed in steps, and pages changed, freed and cleared in one transaction are redone"
+    )
+    func clearedInSteps() throws {
+        let disk = SimulatedDisk(seed: 4)
+        try Engine.initialize(disk)
+        let engine = try Engine(opening: disk, options: quietOptions())
+        func fill(_ transaction: Transaction, _ length: Int) throws {
+            for n in 0..<200 { try transaction.put("a", EngineModel.key(n), bytes("small \(n)")) }
+            for n in 200..<204 { try transaction.put("a", EngineModel.key(n), [UInt8](repeating: 7, count: length)) }
+        }
+        try engine.write { try fill($0, 100_000) }
+        try engine.write { try $0.clear("a") }
+        var isMore = true
+        for step in 0..<100 where isMore {
+            try engine.write { isMore = try $0.reclaimSome(pages: 4) }
+            let again = try Engine(opening: disk.afterKill(seed: UInt64(step)), options: quietOptions())
+            #expect(try again.problems() == [], "step \(step)")
+            try again.close()
+        }
+        #expect(!isMore)
+        // Leaves that are changed, emptied and freed, and then given to the root that a clear sets aside.
+        try engine.write { try fill($0, 50_000) }
+        try engine.write {
+            for n in 0..<200 { try $0.put("a", EngineModel.key(n), bytes("other \(n)")) }
+            for n in 0..<190 { try $0.delete("a", EngineModel.key(n)) }
+            try $0.clear("a")
+            try $0.put("a", bytes("k"), bytes("v"))
+        }
+        let again = try Engine(opening: disk.afterKill(seed: 1000), options: quietOptions())
+        #expect(try again.everything() == ["a": [bytes("k"): bytes("v")]])
+        #expect(try again.problems() == [])
+        try again.close()
+        try engine.close()
+    }
+
     @Test("S3: a label and a restore point's name are checked by the engine too, before anything is done")
     func names() throws {
         let disk = SimulatedDisk(seed: 7)
