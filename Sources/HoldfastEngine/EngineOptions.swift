@@ -44,7 +44,7 @@ public struct EngineOptions: Sendable {
     /// Tests that count I/O calls go without.
     public var runsBackgroundWork: Bool
     /// Whether each commit's redo is carried out and compared with its pages before it is logged; a difference stops the
-    /// engine. For whoever suspects the log: each commit costs about twice.
+    /// engine. For whoever suspects the log: each commit then also copies, redoes and compares every page that it changed.
     public var verifiesRedo = false
     /// What `verifiesRedo` carries out; tests plant a wrong one.
     var redo: RedoVerifier.Redo = { change, page, end in try apply(change, to: page, commitEnd: end) }
