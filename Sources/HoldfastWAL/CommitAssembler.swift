@@ -103,17 +103,19 @@ package final class CommitAssembler {
             time: body.loadUnaligned(fromByteOffset: 16, as: Int64.self), payload: payload)
     }
 
-    /// The changes that have arrived whole of a commit whose last part has not: for a planted fault only.
-    package func partial(end: LSN, timeline: TimelineID) -> AssembledCommit? {
-        guard let start, held > 0 else { return nil }
-        let payload = UnsafeRawBufferPointer(start: base, count: held)
-        var changes = PageChangeIterator(payload)
-        while (try? changes.next()) ?? nil != nil {}
-        let whole = UnsafeRawBufferPointer(rebasing: payload[..<(held - changes.rest.count)])
-        return AssembledCommit(
-            start: start, end: end, timeline: timeline, first: TransactionID(0), last: TransactionID(0), time: 0,
-            payload: whole)
-    }
+    #if PlantedFaults
+        /// The changes that have arrived whole of a commit whose last part has not.
+        package func partial(end: LSN, timeline: TimelineID) -> AssembledCommit? {
+            guard let start, held > 0 else { return nil }
+            let payload = UnsafeRawBufferPointer(start: base, count: held)
+            var changes = PageChangeIterator(payload)
+            while (try? changes.next()) ?? nil != nil {}
+            let whole = UnsafeRawBufferPointer(rebasing: payload[..<(held - changes.rest.count)])
+            return AssembledCommit(
+                start: start, end: end, timeline: timeline, first: TransactionID(0), last: TransactionID(0), time: 0,
+                payload: whole)
+        }
+    #endif
 
     private func drop() {
         start = nil

@@ -78,11 +78,13 @@ final class Replay<Source: SegmentSource> {
                 }
             }
         }
-        if planted(.partsEarly),
-            let partial = assembler.partial(end: reader.position, timeline: reader.history.timeline)
-        {
-            try redo.apply(partial)
-        }
+        #if PlantedFaults
+            if planted(.partsEarly),
+                let partial = assembler.partial(end: reader.position, timeline: reader.history.timeline)
+            {
+                try redo.apply(partial)
+            }
+        #endif
         return .logEnded
     }
 
