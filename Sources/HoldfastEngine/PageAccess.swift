@@ -8,10 +8,14 @@ package protocol PageReader {
 
     /// Page `n` will be read next: brings its first bytes into the processor's cache if it is resident.
     func willRead(_ n: PageNumber)
+
+    /// In the middle of a long operation: no pointer that `page` gave is used any more, so that its memory may be.
+    func releasePages()
 }
 
 extension PageReader {
     @inline(__always) package func willRead(_ n: PageNumber) {}
+    @inline(__always) package func releasePages() {}
 }
 
 /// How tree code changes pages: inside the one write transaction.

@@ -65,13 +65,8 @@ public struct Snapshot: ~Copyable {
         reverse: Bool = false, _ body: (_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws -> Bool
     ) throws {
         try operation { view in
-            var steps = 0
             try tree.tree.scan(in: view, from: from, to: to, reverse: reverse) { key, value in
-                let goesOn = try value.withBytes(in: view) { try body(key, $0) }
-                // The cursor reads its page anew after this: nothing borrowed is left, and memory may be reused.
-                steps &+= 1
-                if steps & 63 == 0 { readers._withUnsafeGuaranteedRef { $0.refresh(slot) } }
-                return goesOn
+                try value.withBytes(in: view) { try body(key, $0) }
             }
         }
     }

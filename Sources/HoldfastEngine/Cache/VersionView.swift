@@ -41,6 +41,10 @@ struct VersionView: PageReader {
 
     @inline(__always) func willRead(_ n: PageNumber) {
         let slot = table[n]
-        if slot != 0 { hf_prefetch(frames.address(slot)) }
+        if slot != 0 { Node.prefetch(frames.address(slot)) }
+    }
+
+    @inline(__always) func releasePages() {
+        cache._withUnsafeGuaranteedRef { $0.readers.refresh(reader) }
     }
 }

@@ -112,12 +112,8 @@ public final class Transaction: PageEditor {
     ) throws {
         try operation {
             guard let index = try open(tree, creating: false) else { return }
-            var steps = 0
             try openTrees[index].tree.scan(in: self, from: from, to: to, reverse: reverse) { key, value in
-                let goesOn = try value.withBytes(in: self) { try body(key, $0) }
-                steps &+= 1
-                if steps & 63 == 0 { cache.readers.refresh(reader) }
-                return goesOn
+                try value.withBytes(in: self) { try body(key, $0) }
             }
         }
     }
@@ -235,6 +231,8 @@ public final class Transaction: PageEditor {
         if own != 0 { return UnsafeRawPointer(cache.frames.address(own)) }
         return UnsafeRawPointer(cache.frames.address(try cache.newest(n)))
     }
+
+    package func releasePages() { cache.readers.refresh(reader) }
 
     @inline(__always) package func modify(_ n: PageNumber) throws(EngineError) -> UnsafeMutableRawPointer {
         try writes.modify(n)

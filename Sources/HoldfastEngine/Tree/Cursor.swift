@@ -15,7 +15,7 @@ package struct Cursor: ~Copyable {
 
     package init(_ tree: Tree) {
         self.tree = tree
-        buffer = UnsafeMutableRawPointer.allocate(byteCount: Limits.keyBytes + 8, alignment: 16)
+        buffer = UnsafeMutableRawPointer.allocate(byteCount: Limits.keyBytes + Node.copySlack, alignment: 16)
         value = StoredValue.none
     }
 
@@ -100,11 +100,37 @@ package struct Cursor: ~Copyable {
             let after = forward ? node.next : node.previous
             if after.rawValue != 0 { reader.willRead(after) }
         }
-        value = try StoredValue(node.cell(slot, number), number)
-        keyLength = try node.copyKey(slot, of: number, to: buffer)
+        let cell = try node.cell(slot, number)
+        value = try StoredValue(cell, number)
+        node.copyPrefix(to: buffer)
+        keyLength = node.copySuffix(slot, cell, to: buffer)
         (leaf, self.slot) = (number, slot)
         return true
     }
+
+    // MARK: Within a leaf
+
+    /// The leaf of the current record, borrowed as its value is.
+    @inline(__always) func borrowLeaf(in reader: some PageReader) throws(EngineError) -> Node {
+        try Node(reading: reader.page(leaf), leaf)
+    }
+
+    /// Goes to the neighbour in the same leaf, which `borrowLeaf` gave and nobody has released since.
+    /// - Returns: whether there is one; if not, nothing has changed.
+    @inline(__always) mutating func step(in node: Node, forward: Bool) throws(EngineError) -> Bool {
+        let next = forward ? slot &+ 1 : slot &- 1
+        guard next >= 0, next < node.count else { return false }
+        node.prefetchCell(forward ? next &+ Self.cellsAhead : next &- Self.cellsAhead)
+        let cell = try node.cell(next, leaf)
+        value = try StoredValue(cell, leaf)
+        // The buffer holds a key of this page: the prefix stays.
+        keyLength = node.copySuffix(next, cell, to: buffer)
+        slot = next
+        return true
+    }
+
+    /// Cells lie in no order, so that no hardware guesses the next; so many steps cover a miss of memory.
+    private static var cellsAhead: Int { 6 }
 
     private func checkOrder(_ node: Node, _ number: PageNumber) throws(EngineError) {
         guard try node.isOrdered(0, node.count - 1, number) else { throw damaged(number, "its keys are out of order") }
@@ -128,21 +154,36 @@ extension Tree {
         reverse: Bool = false, _ body: (_ key: UnsafeRawBufferPointer, _ value: StoredValue) throws -> Bool
     ) throws {
         var cursor = Cursor(self)
+        let from = from.map { Bytes($0) }, to = to.map { Bytes($0) }
+        var found: Bool
         if reverse {
-            var found =
-                try to.map { try cursor.seek(below: $0, orAt: false, in: reader) } ?? cursor.seekLast(in: reader)
-            while found {
-                if let from, Bytes(cursor.key).compare(Bytes(from)) < 0 { return }
-                guard try body(cursor.key, cursor.value) else { return }
-                found = try cursor.previous(in: reader)
-            }
+            found =
+                try to.map { try cursor.seek(below: $0.buffer, orAt: false, in: reader) } ?? cursor.seekLast(in: reader)
         } else {
-            var found = try from.map { try cursor.seek(atOrAbove: $0, in: reader) } ?? cursor.seekFirst(in: reader)
-            while found {
-                if let to, Bytes(cursor.key).compare(Bytes(to)) >= 0 { return }
+            found = try from.map { try cursor.seek(atOrAbove: $0.buffer, in: reader) } ?? cursor.seekFirst(in: reader)
+        }
+        while found {
+            let leaf = try cursor.borrowLeaf(in: reader)
+            var borrowed = 0
+            while true {
+                let key = Bytes(cursor.key)
+                if reverse {
+                    if let from, key.compare(from) < 0 { return }
+                } else {
+                    if let to, key.compare(to) >= 0 { return }
+                }
                 guard try body(cursor.key, cursor.value) else { return }
-                found = try cursor.next(in: reader)
+                borrowed &+= 1
+                // The pages of a chain are many: they are let go of before the next record.
+                guard borrowed < Self.borrowedAtMost, cursor.value.chain == nil,
+                    try cursor.step(in: leaf, forward: !reverse)
+                else { break }
             }
+            reader.releasePages()
+            found = try reverse ? cursor.previous(in: reader) : cursor.next(in: reader)
         }
     }
+
+    /// Records that a scan passes before memory that it looks at may be reused.
+    private static var borrowedAtMost: Int { 64 }
 }

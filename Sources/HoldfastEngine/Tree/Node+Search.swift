@@ -77,10 +77,33 @@ extension Node {
     @inline(__always)
     func copyKey(_ slot: Int, of number: PageNumber, to buffer: UnsafeMutableRawPointer) throws(EngineError) -> Int {
         let cell = try cell(slot, number)
-        let prefixLength = self.prefixLength
-        memcpy(buffer, prefix, prefixLength)
-        (buffer + prefixLength).storeBytes(of: head(slot).bigEndian, as: UInt32.self)
-        if cell.restLength > 0 { memcpy(buffer + (prefixLength + Self.headBytes), cell.rest, cell.restLength) }
+        copyPrefix(to: buffer)
+        let place = buffer + prefixLength
+        place.storeBytes(of: head(slot).bigEndian, as: UInt32.self)
+        if cell.restLength > 0 { memcpy(place + Self.headBytes, cell.rest, cell.restLength) }
+        return prefixLength + cell.suffixLength
+    }
+
+    @inline(__always) func copyPrefix(to buffer: UnsafeMutableRawPointer) { memcpy(buffer, prefix, prefixLength) }
+
+    /// Bytes behind the longest key that `copySuffix` may overwrite.
+    static var copySlack: Int { 24 }
+
+    /// Writes what a slot's key has behind the prefix, whose place `buffer` begins with; the buffer has room for
+    /// `Limits.keyBytes` and `copySlack` more.
+    /// - Returns: the length of the whole key.
+    @inline(__always) func copySuffix(_ slot: Int, _ cell: Cell, to buffer: UnsafeMutableRawPointer) -> Int {
+        let place = buffer + prefixLength, restLength = cell.restLength
+        place.storeBytes(of: head(slot).bigEndian, as: UInt32.self)
+        if restLength > 0 {
+            // Short rests in one move, where the page has as many bytes: no call, and no branch on the length.
+            if restLength <= 16, cell.rest + 16 <= UnsafeRawPointer(base) + Page.bytes {
+                let rest = cell.rest.loadUnaligned(as: SIMD2<UInt64>.self)
+                (place + Self.headBytes).storeBytes(of: rest, as: SIMD2<UInt64>.self)
+            } else {
+                memcpy(place + Self.headBytes, cell.rest, restLength)
+            }
+        }
         return prefixLength + cell.suffixLength
     }
 }

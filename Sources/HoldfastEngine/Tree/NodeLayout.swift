@@ -179,6 +179,14 @@ struct Node {
         slotBytes + cellHeaderBytes + max(0, suffix - headBytes) + payload
     }
 
+    /// Brings the cell of a slot near, if there is such a slot.
+    @inline(__always) func prefetchCell(_ slot: Int) {
+        guard slot >= 0, slot < count else { return }
+        let cell = base + cellOffset(slot)
+        hf_prefetch(cell)
+        hf_prefetch(cell + 64)
+    }
+
     /// Brings slots and header near: the search reads them next.
     @inline(__always) static func prefetch(_ pointer: UnsafeRawPointer) {
         for line in 0..<10 { hf_prefetch(pointer + line * 64) }
@@ -225,6 +233,8 @@ struct Bytes {
         bytes = buffer.baseAddress ?? UnsafeRawPointer(bitPattern: 8).unsafelyUnwrapped
         count = buffer.count
     }
+
+    var buffer: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes, count: count) }
 
     /// The first `count` bytes that this and `other` have in common.
     func commonPrefix(_ other: Bytes) -> Int {
