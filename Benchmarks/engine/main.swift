@@ -1,7 +1,7 @@
 // The embedded engine against LMDB through its C API, and against the bare disk, in turn in one run.
 // LMDB needs liblmdb-dev and the package trait:
 //
-//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked --traits LMDB bench-engine [records] [rounds]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked --traits LMDB bench-engine [records] [rounds] [commits]
 
 import BenchmarkSupport
 import Foundation
@@ -10,7 +10,7 @@ import HoldfastTestSupport
 let records = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 2_000_000
 let rounds = CommandLine.arguments.dropFirst(2).first.flatMap { Int($0) } ?? 3
 let reads = 1_000_000
-let commitCount = 3000
+let commitCount = CommandLine.arguments.dropFirst(3).first.flatMap { Int($0) } ?? 3000
 
 /// Operations a second by work and store, in the order of the rounds.
 var results: [String: [String: [Double]]] = [:]

@@ -43,7 +43,11 @@ public struct Snapshot: ~Copyable {
     public func get<R>(
         _ tree: TreeReference, _ key: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer?) throws -> R
     ) throws -> R {
-        try operation { view in try tree.tree.get(key, in: view, body) }
+        // Found without regard to R, so that it is compiled for this reader and not for any.
+        try operation { view in
+            guard let value = try tree.tree.find(key, in: view) else { return try body(nil) }
+            return try value.withBytes(in: view, body)
+        }
     }
 
     public func get<R>(

@@ -38,6 +38,8 @@ final class ServerCore: @unchecked Sendable {
     private(set) var isDraining = false
     private var whenDrained: (() -> Void)?
     private var countedCommands = 0
+    /// Whose output waits for the end of this turn of the loop.
+    private var unsent: [ClientConnection] = []
 
     init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings, identity: ServerIdentity,
@@ -120,6 +122,22 @@ final class ServerCore: @unchecked Sendable {
 
     func closeAll() {
         for connection in connections.values { connection.context?.close(promise: nil) }
+    }
+
+    /// Sends what a connection has to say behind all channels that are ready in this turn: a client that is woken by its
+    /// first reply would else share the processor with the making of the others.
+    func flushAtTurnsEnd(_ connection: ClientConnection) {
+        guard connection.out.count > 0 else { return }
+        if unsent.isEmpty {
+            let this = NIOLoopBound(self, eventLoop: loop)
+            loop.execute {
+                let core = this.value
+                let due = core.unsent
+                core.unsent = []
+                for connection in due { connection.flushOutput() }
+            }
+        }
+        unsent.append(connection)
     }
 
     // MARK: Work on other threads

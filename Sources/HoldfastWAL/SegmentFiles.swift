@@ -8,17 +8,10 @@ import Synchronization
 /// `making` serializes whoever makes or recycles segments; `table` guards the open files and is never held
 /// during I/O, so that a flush does not wait for the making of a later segment. Order: `making`, then `table`.
 final class SegmentFiles<D: Disk>: Sendable {
-    struct Segment: Sendable {
-        var number: SegmentNumber
-        var file: D.File
-        /// What was not written since it was opened is zero: a filler's body need not be.
-        var isZeroed: Bool
-    }
-
     let disk: D
     let timeline: TimelineID
     private let making = Mutex<Void>(())
-    private let table: Mutex<[Segment]>
+    private let table: Mutex<[OpenSegment]>
     /// Every segment from the writer's to this one exists.
     private let made: Atomic<UInt64>
 
@@ -32,7 +25,7 @@ final class SegmentFiles<D: Disk>: Sendable {
         let number = SegmentNumber(containing: position)
         if LogLayout.offset(position) > 0 {
             let file = try disk.open(SegmentName(timeline: timeline, segment: number).walPath, .readWrite)
-            table = Mutex([Segment(number: number, file: file, isZeroed: true)])
+            table = Mutex([OpenSegment(number: number, file: file, isZeroed: true)])
             made = Atomic(number.rawValue)
         } else {
             table = Mutex([])
@@ -54,7 +47,7 @@ final class SegmentFiles<D: Disk>: Sendable {
                     let file = try disk.open(path, .readWrite)
                     if try file.size() < UInt64(SegmentNumber.bytes) { try zeroFill(file) }
                     try disk.syncDirectory("wal")
-                    add(Segment(number: next, file: file, isZeroed: false))
+                    add(OpenSegment(number: next, file: file, isZeroed: false))
                 } else {
                     try create(next)
                 }
@@ -63,7 +56,7 @@ final class SegmentFiles<D: Disk>: Sendable {
     }
 
     /// The open file of a made segment.
-    func segment(_ number: SegmentNumber) -> Segment {
+    func segment(_ number: SegmentNumber) -> OpenSegment {
         table.withLock { segments in
             guard let found = segments.first(where: { $0.number == number }) else {
                 preconditionFailure("segment \(number) is written before it was made")
@@ -74,7 +67,7 @@ final class SegmentFiles<D: Disk>: Sendable {
 
     /// Closes a segment that is complete.
     func retire(_ number: SegmentNumber) {
-        let closed = table.withLock { segments -> [Segment] in
+        let closed = table.withLock { segments -> [OpenSegment] in
             let closed = segments.filter { $0.number <= number }
             segments.removeAll { $0.number <= number }
             return closed
@@ -114,7 +107,7 @@ final class SegmentFiles<D: Disk>: Sendable {
         file.close()
         try disk.rename(old.walPath, to: name(next).walPath)
         if !planted(.unsyncedRecycledName) { try disk.syncDirectory("wal") }
-        add(Segment(number: next, file: try disk.open(name(next).walPath, .readWrite), isZeroed: false))
+        add(OpenSegment(number: next, file: try disk.open(name(next).walPath, .readWrite), isZeroed: false))
     }
 
     private func create(_ number: SegmentNumber) throws(DiskError) {
@@ -134,17 +127,19 @@ final class SegmentFiles<D: Disk>: Sendable {
         file.close()
         if !planted(.unsyncedCreatedName) { try disk.syncDirectory("wal") }
         // Opened again under its own name, which is the one that errors tell.
-        add(Segment(number: number, file: try disk.open(path, .readWrite), isZeroed: true))
+        add(OpenSegment(number: number, file: try disk.open(path, .readWrite), isZeroed: true))
     }
 
     private func zeroFill(_ file: D.File) throws(DiskError) {
-        for offset in stride(from: 0, to: SegmentNumber.bytes, by: ZeroBytes.count) {
-            try file.write(ZeroBytes.buffer(SegmentNumber.bytes - offset), at: UInt64(offset))
+        // Linux keeps what one call writes in one piece of its page cache, as large as that call, and looks at all of
+        // the piece for each small write into it and each sync: 1 MiB here made a durable commit 7 % slower.
+        for offset in stride(from: 0, to: SegmentNumber.bytes, by: 16 << 10) {
+            try file.write(ZeroBytes.buffer(16 << 10), at: UInt64(offset))
         }
         try file.sync()
     }
 
-    private func add(_ segment: Segment) {
+    private func add(_ segment: OpenSegment) {
         table.withLock { $0.append(segment) }
         made.store(segment.number.rawValue, ordering: .releasing)
     }
@@ -155,4 +150,13 @@ final class SegmentFiles<D: Disk>: Sendable {
         }
         try result.get()
     }
+}
+
+/// A segment that is being written, or will be. Of no disk in particular: so the flush, which looks one up for each
+/// batch, is compiled for it as it is.
+struct OpenSegment: Sendable {
+    var number: SegmentNumber
+    var file: any DiskFile
+    /// What was not written since it was opened is zero: a filler's body need not be.
+    var isZeroed: Bool
 }

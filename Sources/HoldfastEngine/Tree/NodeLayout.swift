@@ -187,8 +187,9 @@ struct Node {
         hf_prefetch(cell + 64)
     }
 
-    /// Brings slots and header near: the search reads them next.
+    /// Brings header, slots and prefix near: the search reads them next.
     @inline(__always) static func prefetch(_ pointer: UnsafeRawPointer) {
+        hf_prefetch(pointer + (Page.bytes - 64))
         for line in 0..<10 { hf_prefetch(pointer + line * 64) }
     }
 }

@@ -100,7 +100,10 @@ final class ClientConnection: ChannelDuplexHandler {
         countInput()
     }
 
-    func channelReadComplete(context: ChannelHandlerContext) { flushOutput() }
+    func channelReadComplete(context: ChannelHandlerContext) {
+        // Long output goes out at once: what is held of all connections together stays small.
+        if out.count > 16 << 10 { flushOutput() } else { core.flushAtTurnsEnd(self) }
+    }
 
     /// Reading goes on unless more than enough waits already.
     func read(context: ChannelHandlerContext) {
