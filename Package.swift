@@ -38,6 +38,7 @@ let package = Package(
     ],
     traits: [
         .trait(name: "LMDB", description: "Benchmarks measure LMDB beside the engine: needs liblmdb-dev."),
+        .trait(name: "RocksDB", description: "Benchmarks measure RocksDB beside the engine: needs librocksdb-dev."),
         .trait(name: "Fuzzing", description: "bench-fuzz is linked with libFuzzer: deploy/fuzz builds it so."),
         .trait(
             name: "PlantedFaults",
@@ -145,11 +146,13 @@ let package = Package(
             name: "holdfast-stress", dependencies: ["HoldfastStress", "HoldfastTestSupport"], path: "Benchmarks/stress"),
         .target(name: "BenchmarkSupport", dependencies: ["HoldfastTestSupport"], path: "Benchmarks/Support"),
         .systemLibrary(name: "CLMDB", path: "Benchmarks/CLMDB"),
+        .systemLibrary(name: "CRocksDB", path: "Benchmarks/CRocksDB"),
         benchmark(
             "engine",
             [
-                "BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore", "HoldfastEngine",
+                "BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore", "HoldfastEngine", arguments,
                 .target(name: "CLMDB", condition: .when(traits: ["LMDB"])),
+                .target(name: "CRocksDB", condition: .when(traits: ["RocksDB"])),
             ]),
         .executableTarget(
             name: "holdfast-crash", dependencies: ["HoldfastCrashSimulator", "HoldfastCore", arguments],

@@ -2,26 +2,23 @@ import BenchmarkSupport
 import HoldfastCore
 import HoldfastEngine
 
-final class HoldfastContender: Contender {
+final class HoldfastContender: Contender, @unchecked Sendable {
+    // Sendable: `record` is used by one thread at a time, that which writes.
     let name = "holdfast"
-    private let engine: Engine
-    private let key = UnsafeMutableRawBufferPointer.allocate(byteCount: 16, alignment: 8)
-    private let value = UnsafeMutableRawBufferPointer.allocate(byteCount: 100, alignment: 8)
+    let settings: String
+    let engine: Engine
+    private let record = RecordBuffer()
 
     init(_ directory: String, cacheBytes: Int) throws {
         _ = try Engine.initialize(RealDisk(root: directory))
         engine = try Engine(opening: RealDisk(root: directory), options: EngineOptions(cacheBytes: cacheBytes))
+        settings =
+            "cache \(cacheBytes >> 20) MiB, checkpoint each 1 GiB of WAL or 300 s, full-page images, page checksums"
     }
 
-    deinit {
-        key.deallocate()
-        value.deallocate()
-    }
-
-    private func put(_ transaction: Transaction, _ workload: Workload, _ index: Int) throws {
-        workload.key(index, into: key.baseAddress!)
-        workload.value(index, into: value.baseAddress!)
-        _ = try transaction.put("0", UnsafeRawBufferPointer(key), UnsafeRawBufferPointer(value))
+    private func put(_ transaction: Transaction, _ workload: Workload, _ index: Int, version: UInt64 = 0) throws {
+        record.fill(workload, index, version: version)
+        _ = try transaction.put("0", UnsafeRawBufferPointer(record.key), UnsafeRawBufferPointer(record.value))
     }
 
     func load(_ workload: Workload, batch: Int) throws -> Double {
@@ -42,16 +39,30 @@ final class HoldfastContender: Contender {
             / (try seconds { for index in 0..<count { try engine.write { try put($0, workload, index) } } })
     }
 
-    func gets(_ workload: Workload, _ indexes: [Int]) throws -> Double {
+    /// Gives records of `indexes` another value each, in transactions of `batch`; returns bytes of WAL for each.
+    func updateBytes(_ workload: Workload, _ indexes: [Int], batch: Int, version: UInt64) throws -> Double {
+        let begin = engine.appendedLSN
+        for start in stride(from: 0, to: indexes.count, by: batch) {
+            try engine.write { transaction in
+                for at in start..<min(start + batch, indexes.count) {
+                    try put(transaction, workload, indexes[at], version: version)
+                }
+            }
+        }
+        return Double(engine.appendedLSN - begin) / Double(indexes.count)
+    }
+
+    func gets(_ workload: Workload, _ indexes: ArraySlice<Int>) throws -> Double {
         var found = 0
+        let buffer = RecordBuffer()
         let time = try seconds {
             // A snapshot for each thousand, as a server's turn would have it.
-            for start in stride(from: 0, to: indexes.count, by: 1000) {
+            for start in stride(from: indexes.startIndex, to: indexes.endIndex, by: 1000) {
                 try engine.read { snapshot in
                     guard let tree = try snapshot.tree("0") else { return }
-                    for at in start..<min(start + 1000, indexes.count) {
-                        workload.key(indexes[at], into: key.baseAddress!)
-                        try snapshot.get(tree, UnsafeRawBufferPointer(key)) { if $0 != nil { found += 1 } }
+                    for at in start..<min(start + 1000, indexes.endIndex) {
+                        workload.key(indexes[at], into: buffer.key.baseAddress!)
+                        try snapshot.get(tree, UnsafeRawBufferPointer(buffer.key)) { if $0 != nil { found += 1 } }
                     }
                 }
             }
@@ -68,6 +79,23 @@ final class HoldfastContender: Contender {
                 try snapshot.scan("0") { key, value in
                     count += 1
                     bytes += key.count + value.count
+                    return true
+                }
+            }
+        }
+        precondition(count >= workload.records && bytes == count * 116)
+        return Double(count) / time
+    }
+
+    func scanCopies(_ workload: Workload) throws -> Double {
+        var count = 0
+        var bytes = 0
+        let time = try seconds {
+            try engine.read { snapshot in
+                try snapshot.scan("0") { key, value in
+                    let copy = (Array(key), Array(value))
+                    count += 1
+                    bytes += copy.0.count + copy.1.count
                     return true
                 }
             }

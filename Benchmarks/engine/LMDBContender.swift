@@ -4,12 +4,18 @@
     import Glibc
 
     /// LMDB through its C API, with its default durability: every commit ends in `fdatasync`.
-    final class LMDBContender: Contender {
+    final class LMDBContender: Contender, @unchecked Sendable {
+        // Sendable: `record` is used by one thread at a time, that which writes.
         let name = "LMDB"
         private var environment: OpaquePointer?
         private var database: MDB_dbi = 0
-        private let key = UnsafeMutableRawBufferPointer.allocate(byteCount: 16, alignment: 8)
-        private let value = UnsafeMutableRawBufferPointer.allocate(byteCount: 100, alignment: 8)
+        private let record = RecordBuffer()
+
+        let settings: String = {
+            var (major, minor, patch) = (Int32(0), Int32(0), Int32(0))
+            mdb_version(&major, &minor, &patch)
+            return "\(major).\(minor).\(patch), map of 8 GiB, flags 0: every commit is synced"
+        }()
 
         struct Failure: Error { let code: Int32 }
 
@@ -33,10 +39,9 @@
         }
 
         private func put(_ transaction: OpaquePointer?, _ workload: Workload, _ index: Int) throws {
-            workload.key(index, into: key.baseAddress!)
-            workload.value(index, into: value.baseAddress!)
-            var k = MDB_val(mv_size: 16, mv_data: key.baseAddress)
-            var v = MDB_val(mv_size: 100, mv_data: value.baseAddress)
+            record.fill(workload, index)
+            var k = MDB_val(mv_size: 16, mv_data: record.key.baseAddress)
+            var v = MDB_val(mv_size: 100, mv_data: record.value.baseAddress)
             try check(mdb_put(transaction, database, &k, &v, 0))
         }
 
@@ -64,13 +69,14 @@
             try body(transaction)
         }
 
-        func gets(_ workload: Workload, _ indexes: [Int]) throws -> Double {
+        func gets(_ workload: Workload, _ indexes: ArraySlice<Int>) throws -> Double {
+            let buffer = RecordBuffer()
             let time = try seconds {
-                for start in stride(from: 0, to: indexes.count, by: 1000) {
+                for start in stride(from: indexes.startIndex, to: indexes.endIndex, by: 1000) {
                     try read { transaction in
-                        for at in start..<min(start + 1000, indexes.count) {
-                            workload.key(indexes[at], into: key.baseAddress!)
-                            var k = MDB_val(mv_size: 16, mv_data: key.baseAddress)
+                        for at in start..<min(start + 1000, indexes.endIndex) {
+                            workload.key(indexes[at], into: buffer.key.baseAddress!)
+                            var k = MDB_val(mv_size: 16, mv_data: buffer.key.baseAddress)
                             var v = MDB_val()
                             try check(mdb_get(transaction, database, &k, &v))
                         }
@@ -81,6 +87,22 @@
         }
 
         func scan(_ workload: Workload) throws -> Double {
+            try scan(workload) { _, _ in }
+        }
+
+        func scanCopies(_ workload: Workload) throws -> Double {
+            var bytes = 0
+            return try scan(workload) { key, value in
+                let copy = (
+                    Array(UnsafeRawBufferPointer(start: key.mv_data, count: key.mv_size)),
+                    Array(UnsafeRawBufferPointer(start: value.mv_data, count: value.mv_size))
+                )
+                bytes += copy.0.count + copy.1.count
+            }
+        }
+
+        @inline(__always)
+        private func scan(_ workload: Workload, _ body: (MDB_val, MDB_val) -> Void) throws -> Double {
             var count = 0
             let time = try seconds {
                 try read { transaction in
@@ -89,7 +111,10 @@
                     defer { mdb_cursor_close(cursor) }
                     var k = MDB_val()
                     var v = MDB_val()
-                    while mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0 { count += k.mv_size == 16 ? 1 : 0 }
+                    while mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0 {
+                        count += k.mv_size == 16 ? 1 : 0
+                        body(k, v)
+                    }
                 }
             }
             precondition(count >= workload.records)
@@ -97,10 +122,5 @@
         }
 
         func close() throws { mdb_env_close(environment) }
-
-        deinit {
-            key.deallocate()
-            value.deallocate()
-        }
     }
 #endif

@@ -1,64 +1,58 @@
-// The embedded engine against LMDB through its C API, and against the bare disk, in turn in one run.
-// LMDB needs liblmdb-dev and the package trait:
+// The embedded engine against LMDB and RocksDB through their C APIs, and against the bare disk, in turn in one run.
+// They need liblmdb-dev and librocksdb-dev, and the package traits:
 //
-//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked --traits LMDB bench-engine [records] [rounds] [commits]
+//     swift run -c release -Xswiftc -enforce-exclusivity=unchecked --traits LMDB,RocksDB bench-engine --help
 
+import ArgumentParser
 import BenchmarkSupport
 import Foundation
-import HoldfastTestSupport
 
-let records = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 2_000_000
-let rounds = CommandLine.arguments.dropFirst(2).first.flatMap { Int($0) } ?? 3
-let reads = 1_000_000
-let commitCount = CommandLine.arguments.dropFirst(3).first.flatMap { Int($0) } ?? 3000
+struct EngineBenchmark: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench-engine", abstract: "Measures the embedded engine beside its peers.")
 
-/// Operations a second by work and store, in the order of the rounds.
-var results: [String: [String: [Double]]] = [:]
-@MainActor func note(_ work: String, _ name: String, _ rate: Double) {
-    results[work, default: [:]][name, default: []].append(rate)
-    print(String(format: "  %-36@ %-10@ %12.0f/s", work as NSString, name as NSString, rate))
-    fflush(nil)
-}
+    @Option(help: "Records of 16 + 100 bytes.") var records = 2_000_000
+    @Option(help: "Rounds, in each of which every store does everything.") var rounds = 5
+    @Option(help: "MiB of Holdfast's cache, and of RocksDB's; 0: a tenth of the data.") var cache = 2048
+    @Flag(help: "What is measured of Holdfast alone: latency beside a checkpoint, recovery, start.") var own = false
+    @Flag(help: "Holdfast without its peers.") var alone = false
 
-let works = [
-    "random load, 1,000 a transaction", "one durable commit at a time", "random gets, cached", "full scan, cached",
-]
-
-for round in 1...rounds {
-    print("round \(round): \(records) records of 16 + 100 bytes")
-    let workload = Workload(records: records, seed: UInt64(round))
-    var makers: [(String) throws -> any Contender] = [{ try HoldfastContender($0, cacheBytes: 2 << 30) }]
-    #if LMDB
-        makers.append { try LMDBContender($0) }
-    #endif
-    let bare = try TemporaryDirectory("bench-bare")
-    let disk = try BareDisk(bare.path)
-    for make in makers {
-        let directory = try TemporaryDirectory("bench-engine")
-        let store = try make(directory.path)
-        note(works[0], store.name, try store.load(workload, batch: 1000))
-        let indexes = workload.indexes(reads)
-        note(works[2], store.name, try store.gets(workload, indexes))
-        note(works[3], store.name, try store.scan(workload))
-        let fresh = Workload(records: commitCount, seed: UInt64(round) &+ 1_000_000)
-        // In batches beside the bare disk, so that both meet the same moment of it.
-        for _ in 0..<3 {
-            note(works[1], store.name, try store.commits(fresh, count: commitCount / 3))
-            note(works[1], "bare disk", try disk.writes(commitCount / 3))
+    func run() throws {
+        var results = Results()
+        // A tenth of the bytes of keys and values.
+        let cacheBytes = cache > 0 ? cache << 20 : records * (Workload.keyBytes + Workload.valueBytes) / 10
+        if own {
+            try OwnWorks(records: records) { results.note($0, "holdfast", $1, unit: $2) }.run()
+            return results.summarize()
         }
-        try store.close()
+        var makers: [(String) throws -> any Contender] = [{ try HoldfastContender($0, cacheBytes: cacheBytes) }]
+        if !alone {
+            #if LMDB
+                makers.append { try LMDBContender($0) }
+            #endif
+            #if RocksDB
+                makers.append { try RocksDBContender($0, cacheBytes: cacheBytes) }
+            #endif
+        }
+        var isTold = Set<String>()
+        for round in 1...max(1, rounds) {
+            print("round \(round): \(records) records of 16 + 100 bytes")
+            let works = StoreWorks(records: records, round: UInt64(round)) { results.note($0, $1, $2) }
+            for make in makers {
+                try works.run { directory in
+                    let store = try make(directory)
+                    if isTold.insert(store.name).inserted { print("  \(store.name): \(store.settings)") }
+                    return store
+                }
+            }
+        }
+        results.summarize()
+        if alone {
+            // The budgets of the engine's options: cache, versions, transaction.
+            let budget = Double(cacheBytes >> 20) + 256 + 256
+            print(String(format: "most memory held: %.0f MiB, of budgets of %.0f", peakMiB(), budget))
+        }
     }
 }
 
-print("\nmedians")
-for work in works {
-    guard let rates = results[work], let ours = rates["holdfast"].map(median) else { continue }
-    for (peer, values) in rates.sorted(by: { $0.key < $1.key }) where peer != "holdfast" {
-        print(
-            String(
-                format: "%-36@ holdfast %12.0f/s   %-10@ %12.0f/s   ratio %.2f", work as NSString, ours,
-                peer as NSString,
-                median(values), ours / median(values)))
-    }
-    if rates.count == 1 { print(String(format: "%-36@ holdfast %12.0f/s", work as NSString, ours)) }
-}
+EngineBenchmark.main()

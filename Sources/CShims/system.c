@@ -74,6 +74,11 @@ int hf_start_writeback(int fd, int64_t offset, int64_t length) {
     return sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
 }
 
+int hf_write_back(int fd, int64_t offset, int64_t length) {
+    return sync_file_range(fd, offset, length,
+                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+}
+
 void hf_lower_priority(void) {
     syscall(SYS_ioprio_set, 1 /* thread */, 0, (3 << 13) /* idle */);
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);

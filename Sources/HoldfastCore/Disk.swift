@@ -49,9 +49,16 @@ public protocol DiskFile: AnyObject, Sendable {
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(DiskError)
     /// Writes the buffers one behind the other as one request where the system can.
     func write(gathering buffers: [UnsafeRawBufferPointer], at offset: UInt64) throws(DiskError)
+    /// Writes zeros, not a hole, and mostly brings them to the device, without anybody else's sync having to wait for all of
+    /// them. Not durable before `sync`. A failure may be one of `sync`.
+    func writeZeros(from offset: UInt64, bytes: UInt64) throws(DiskError)
     /// `fdatasync`. After it has thrown nothing written since the last good sync may be trusted,
     /// and it must not be called again: the caller stops (DESIGN: a failed fsync is fatal).
     func sync() throws(DiskError)
+    /// Brings what was written in this range to the device and waits for that, so that a later `sync` has little left to
+    /// do and nobody else's sync waits behind it. Makes nothing durable. A failure counts as one of `sync`: the system
+    /// tells it once.
+    func writeBack(from offset: UInt64, bytes: UInt64) throws(DiskError)
     func size() throws(DiskError) -> UInt64
     /// Cuts or extends (with a hole) to `bytes`.
     func setSize(_ bytes: UInt64) throws(DiskError)

@@ -206,9 +206,32 @@ public final class RealFile: DiskFile, @unchecked Sendable {
         }
     }
 
+    public func writeZeros(from offset: UInt64, bytes: UInt64) throws(DiskError) {
+        // Linux keeps what one call writes in one piece of its page cache, as large as that call, and looks at all of
+        // the piece for each small write into it and each sync: pieces of 1 MiB made a durable commit 7 % slower.
+        let zeros = UnsafeMutableRawBufferPointer.allocate(byteCount: 16 << 10, alignment: 4096)
+        defer { zeros.deallocate() }
+        zeros.initializeMemory(as: UInt8.self, repeating: 0)
+        let group: UInt64 = 256 << 10
+        var at: UInt64 = 0
+        while at < bytes {
+            let end = min(at + group, bytes), start = at
+            while at < end {
+                let count = min(zeros.count, Int(end - at))
+                try write(UnsafeRawBufferPointer(rebasing: zeros[..<count]), at: offset + at)
+                at += UInt64(count)
+            }
+            try writeBack(from: offset + start, bytes: end - start)
+        }
+    }
+
     public func sync() throws(DiskError) {
         // EINTR leaves nothing undone that a second call would hide: the error state is consumed only by a report.
         guard retryingInterrupts({ fdatasync(fd) }) == 0 else { throw failure("fdatasync") }
+    }
+
+    public func writeBack(from offset: UInt64, bytes: UInt64) throws(DiskError) {
+        guard retryingInterrupts({ hf_write_back(fd, Int64(offset), Int64(bytes)) }) == 0 else { throw failure("sync") }
     }
 
     public func size() throws(DiskError) -> UInt64 {

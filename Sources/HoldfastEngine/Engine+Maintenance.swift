@@ -68,6 +68,7 @@ extension Engine {
             publishedLSN: publishedLSN, durableLSN: durableLSN, appendedLSN: appendedLSN,
             redoPoint: control.redo.lsn, lastTransaction: last, lastCommitTime: time,
             lastCheckpointTime: control.checkpointTime, checkpoints: checkpointsTaken,
+            isCheckpointing: isCheckpointing.load(ordering: .relaxed),
             writeRefusal: failure.reason ?? refusal.withLock { $0 }, warnings: warnings,
             cacheBytesUsed: cache.usedCacheBytes, cacheBytes: cache.cacheSlots * Page.bytes,
             dirtyBytes: cache.dirtyBytes, versionBytesUsed: cache.versionCount * Page.bytes,

@@ -35,6 +35,8 @@ public final class Engine: @unchecked Sendable {
 
     let checkpointLock = Monitor()
     private let checkpointCount = Atomic<UInt64>(0)
+    /// Set while a checkpoint is under way.
+    let isCheckpointing = Atomic<Bool>(false)
     /// When checkpoints begin: as the options said, until `setCheckpoints` says otherwise.
     let checkpointWALBytes: Atomic<Int>
     let checkpointSeconds: Atomic<Int>

@@ -17,6 +17,8 @@ public struct EngineStatus: Sendable {
     /// Microseconds since 1970 of the last complete checkpoint.
     public var lastCheckpointTime: Int64
     public var checkpoints: UInt64
+    /// A checkpoint is under way.
+    public var isCheckpointing: Bool
     /// Why writes are refused now; `nil` when they are accepted.
     public var writeRefusal: String?
     /// What background work could not do and tries again, in an operator's words.

@@ -131,11 +131,7 @@ final class SegmentFiles<D: Disk>: Sendable {
     }
 
     private func zeroFill(_ file: D.File) throws(DiskError) {
-        // Linux keeps what one call writes in one piece of its page cache, as large as that call, and looks at all of
-        // the piece for each small write into it and each sync: 1 MiB here made a durable commit 7 % slower.
-        for offset in stride(from: 0, to: SegmentNumber.bytes, by: 16 << 10) {
-            try file.write(ZeroBytes.buffer(16 << 10), at: UInt64(offset))
-        }
+        try file.writeZeros(from: 0, bytes: UInt64(SegmentNumber.bytes))
         try file.sync()
     }
 

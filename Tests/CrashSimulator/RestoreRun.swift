@@ -154,8 +154,19 @@ struct RestoreRun {
         let first = SegmentNumber(containing: backup.stop).end, last = archive.end
         let segments = (last - first) / SegmentNumber.bytes
         let end = first + random.number(0...segments) * SegmentNumber.bytes
+        do {
+            try checkShortened(disk, end, isRoomy: false)
+        } catch EngineError.memoryExhausted {
+            // As in `check`: the same with more memory.
+            try checkShortened(disk.restart(seed: random.next()), end, isRoomy: true)
+        }
+    }
+
+    private func checkShortened(_ disk: SimulatedDisk, _ end: LSN, isRoomy: Bool) throws {
         let engine: Engine
-        do { engine = try Engine(opening: disk, options: options(archive.copy(below: end))) } catch { return }
+        do {
+            engine = try Engine(opening: disk, options: options(archive.copy(below: end), isRoomy: isRoomy))
+        } catch { return }
         defer { engine.abandon() }
         // It may have come to its end before the archive lost its own.
         let digest = try engine.read { try Model.digest($0) }

@@ -334,6 +334,21 @@ public final class SimulatedFile: DiskFile, Sendable {
         try disk.act(.sync, path) { state throws(DiskError) in state.sync(node) }
     }
 
+    public func writeZeros(from offset: UInt64, bytes: UInt64) throws(DiskError) {
+        let zeros = [UInt8](repeating: 0, count: 1 << 20)
+        var at: UInt64 = 0
+        while at < bytes {
+            let count = min(UInt64(zeros.count), bytes - at)
+            try write(bytes: Int(count) == zeros.count ? zeros : Array(zeros[..<Int(count)]), at: offset + at)
+            at += count
+        }
+    }
+
+    /// Any part of what was written may reach the medium at any time: so nothing is to be done, but it may fail.
+    public func writeBack(from offset: UInt64, bytes: UInt64) throws(DiskError) {
+        try disk.act(.sync, path) { _ throws(DiskError) in }
+    }
+
     public func size() throws(DiskError) -> UInt64 {
         let node = self.node
         return try disk.act(.size, path) { state throws(DiskError) in UInt64(state.nodes[node]!.cache.count) }

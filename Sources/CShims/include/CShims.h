@@ -26,6 +26,10 @@ int hf_peer_credentials(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid);
 /// Starts write-back of a byte range (`sync_file_range`): 0, or -1 with errno.
 int hf_start_writeback(int fd, int64_t offset, int64_t length);
 
+/// Writes a byte range's cached pages to the device and waits for it (`sync_file_range`): 0, or -1 with errno. Makes
+/// nothing durable; but an error that it reports is not reported to a later sync.
+int hf_write_back(int fd, int64_t offset, int64_t length);
+
 /// Asks for idle I/O priority and the lowest CPU priority for the calling thread.
 void hf_lower_priority(void);
 

@@ -5,22 +5,26 @@ extension PageCache {
     /// Pages written with one request at most.
     private static let runPages = 128
 
-    /// The pages whose files lack a commit at or below `lsn`, in order.
+    /// The pages whose files lack a commit at or below `lsn`, in order; for an `lsn` that no commit to come lies below.
+    ///
+    /// By page and not by slot, so that the lock may be given up in between: a dirty page may get a version in another
+    /// slot meanwhile, but it keeps its number, and stays in memory.
     func dirtyPages(through lsn: LSN) -> [UInt32] {
-        lock.lock()
-        defer { lock.unlock() }
         var pages: [UInt32] = []
-        var slot = 1
-        while slot < frames.count {
-            let frame = frames.frames + slot
-            if frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom != 0,
-                frame.pointee.dirtyFrom <= lsn.rawValue
-            {
-                pages.append(frame.pointee.page)
+        // Space comes before a commit, so that every page that a commit below `lsn` changed lies in it.
+        let end = store.allocatedPages
+        for first in stride(from: 0, to: end, by: 2048) {
+            let part = first..<min(first + 2048, end)
+            guard part.contains(where: { table[PageNumber(UInt32($0))] != 0 }) else { continue }
+            lock.lock()
+            for page in part {
+                let slot = table[PageNumber(UInt32(page))]
+                guard slot != 0 else { continue }
+                let from = frames.frames[Int(slot)].dirtyFrom
+                if from != 0, from <= lsn.rawValue { pages.append(UInt32(page)) }
             }
-            slot += 1
+            lock.unlock()
         }
-        pages.sort()
         return pages
     }
 
@@ -34,7 +38,7 @@ extension PageCache {
     /// - Returns: pages written.
     @discardableResult
     func writeOut(
-        _ pages: [UInt32], early: Bool = planted(.pageBeforeLog), paced: (Int) -> Void = { _ in }
+        _ pages: [UInt32], early: Bool = planted(.pageBeforeLog), paced: (Int) throws(EngineError) -> Void = { _ in }
     ) throws(EngineError) -> Int {
         let reader = readers.claim()
         defer { readers.release(reader) }
@@ -50,7 +54,7 @@ extension PageCache {
             { count += 1 }
             let run = try writeRun(pages[at], count, buffer, reader, early)
             written += run
-            if run > 0 { paced(run * Page.bytes) }
+            if run > 0 { try paced(run * Page.bytes) }
             at += count
         }
         return written

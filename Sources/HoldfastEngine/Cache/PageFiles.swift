@@ -8,6 +8,9 @@ protocol PageStore: AnyObject, Sendable {
     func read(from first: PageNumber, count: Int, into buffer: UnsafeMutableRawPointer) throws(DiskError)
     /// Writes a run of pages that lies in one file. Not durable before `sync`.
     func write(from first: PageNumber, _ bytes: UnsafeRawBufferPointer) throws(DiskError)
+    /// Brings what was written since the last call to the device, and waits for that. Not durable before `sync`; a failure
+    /// is as fatal.
+    func writeBack() throws(DiskError)
     /// Makes what was written or grown before the call durable. A failure is fatal.
     func sync() throws(DiskError)
     /// Gives the files allocated space through `page`, and some ahead: writing there cannot run out of it.
@@ -28,6 +31,8 @@ final class PageFiles<D: Disk>: PageStore {
         /// Written or grown since the last sync began.
         var touched: Set<Int> = []
         var directoryTouched = false
+        /// Bytes of each file that were written since the last write-back began, from the first to the last.
+        var written: [Int: Range<UInt64>] = [:]
     }
 
     private let disk: D
@@ -80,8 +85,26 @@ final class PageFiles<D: Disk>: PageStore {
     func write(from first: PageNumber, _ bytes: UnsafeRawBufferPointer) throws(DiskError) {
         let file = try openOrCreate(first.fileIndex)
         // Behind the write, so that a sync that began meanwhile does not count for it.
-        defer { markTouched(first.fileIndex) }
+        defer {
+            let range = first.fileOffset..<first.fileOffset + UInt64(bytes.count)
+            state.withLock { state in
+                state.touched.insert(first.fileIndex)
+                let known = state.written[first.fileIndex] ?? range
+                state.written[first.fileIndex] =
+                    min(known.lowerBound, range.lowerBound)..<max(known.upperBound, range.upperBound)
+            }
+        }
         try file.write(bytes, at: first.fileOffset)
+    }
+
+    func writeBack() throws(DiskError) {
+        let ranges = state.withLock { state in
+            defer { state.written = [:] }
+            return state.written.map { (file: state.files[$0]!, range: $1) }
+        }
+        for (file, range) in ranges {
+            try file.writeBack(from: range.lowerBound, bytes: range.upperBound - range.lowerBound)
+        }
     }
 
     private func markTouched(_ index: Int) { _ = state.withLock { $0.touched.insert(index) } }
@@ -91,6 +114,7 @@ final class PageFiles<D: Disk>: PageStore {
             defer {
                 state.touched = []
                 state.directoryTouched = false
+                state.written = [:]
             }
             return (state.touched.sorted().map { state.files[$0]! }, state.directoryTouched)
         }

@@ -36,6 +36,8 @@ extension Engine {
         checkpointLock.lock()
         defer { checkpointLock.unlock() }
         try checkRunning()
+        isCheckpointing.store(true, ordering: .relaxed)
+        defer { isCheckpointing.store(false, ordering: .relaxed) }
         isHurried.store(false, ordering: .releasing)
         let early = planted(.redoPointOutsideLock) ? log.takeRedoPoint() : nil
         if let early { try raiseMark(to: early) }
@@ -50,7 +52,11 @@ extension Engine {
         precondition(chain != nil || planted(.noFlushThroughRedo), "no chain value at redo point \(redo)")
         let pages = cache.dirtyPages(through: redo)
         var pacer = Pacer(self, total: pages.count * Page.bytes, pace: pace, redo: redo)
-        try cache.writeOut(pages, early: planted(.checkpointWritesUndurable)) { pacer.wrote($0) }
+        try cache.writeOut(pages, early: planted(.checkpointWritesUndurable)) { bytes throws(EngineError) in
+            do throws(DiskError) {
+                try pacer.wrote(bytes)
+            } catch { throw stopForGood(error) }
+        }
         precondition(
             cache.dirtyPages(through: redo).isEmpty || planted(.noFlushThroughRedo), "a checkpoint left pages behind")
         do throws(DiskError) {
@@ -105,14 +111,18 @@ extension Engine {
         } catch { throw refusing(error) }
     }
 
-    /// Spreads a checkpoint's writes.
+    /// Spreads a checkpoint's writes. Whatever the pace, what is on its way to the device is little, so that a commit's
+    /// sync never waits behind much: the system would else gather hundreds of MiB and write them at the end.
     private struct Pacer {
+        static let onTheWay = 64 << 10
+
         let engine: Engine
         let total: Int
         let pace: Pace
         let redo: LSN
         let start = monotonicMicroseconds()
         var written = 0
+        var unsettled = 0
 
         init(_ engine: Engine, total: Int, pace: Pace, redo: LSN) {
             self.engine = engine
@@ -121,8 +131,13 @@ extension Engine {
             self.redo = redo
         }
 
-        mutating func wrote(_ bytes: Int) {
+        mutating func wrote(_ bytes: Int) throws(DiskError) {
             written += bytes
+            unsettled += bytes
+            if unsettled >= Self.onTheWay {
+                unsettled = 0
+                try engine.cache.store.writeBack()
+            }
             guard case .spread = pace else { return }
             let done = Double(written) / Double(max(total, 1))
             // At most 100 ms for each request, so that little work never takes long.
