@@ -54,6 +54,42 @@ struct FailedSyncTests {
         #expect(failures == [])
     }
 
+    @Test("A5: pages cannot be brought to the device ahead of their sync: as fatal as a sync that fails")
+    func writeBack() throws {
+        let base = try CrashTests.initialized(seed: 1)
+        func checkpoint(_ fault: @escaping @Sendable (Int) -> Bool) throws -> (
+            syncs: Int, fatal: Int, error: (any Error)?
+        ) {
+            let disk = base.afterKill(seed: 1)
+            let fatal = Atomic<Int>(0)
+            let syncs = Atomic<Int>(0)
+            var options = quietOptions()
+            options.onFatal = { _ in fatal.wrappingAdd(1, ordering: .relaxed) }
+            let engine = try Engine(opening: disk, options: options)
+            defer { engine.abandon() }
+            try engine.write { transaction in
+                for key in 0..<60 { try transaction.put("t0", bytes("\(key)"), [UInt8](repeating: 7, count: 3000)) }
+            }
+            disk.injectFaults { call in
+                guard call.kind == .sync, call.path.hasPrefix("pages/") else { return nil }
+                return fault(syncs.wrappingAdd(1, ordering: .relaxed).oldValue) ? .error(.inputOutput) : nil
+            }
+            var thrown: (any Error)?
+            do { try engine.checkpoint() } catch { thrown = error }
+            if thrown != nil {
+                #expect(throws: EngineError.self) { try engine.write { try $0.put("t0", bytes("late"), [1]) } }
+                #expect(throws: EngineError.self) { try engine.checkpoint() }
+            }
+            return (syncs.load(ordering: .relaxed), fatal.load(ordering: .relaxed), thrown)
+        }
+        let whole = try checkpoint { _ in false }
+        #expect(whole.syncs >= 2 && whole.fatal == 0 && whole.error == nil, "\(whole)")
+        for failing in 0..<whole.syncs {
+            let run = try checkpoint { $0 == failing }
+            #expect(run.fatal == 1 && run.error != nil, "sync \(failing): \(run)")
+        }
+    }
+
     @Test("A6: after a failed sync the cache shows what the disk does not hold, and the power fails after recovery")
     func cacheLies() throws {
         let seed = SeededGenerator64.announced("lying cache")
