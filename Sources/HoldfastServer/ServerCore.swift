@@ -61,7 +61,8 @@ final class ServerCore: @unchecked Sendable {
         let fatal: @Sendable (any Error) -> Void = { [weak self] error in self?.logHasFailed(error) }
         writer = WriterQueue(
             engine: engine, services: services, pace: pace, pool: pools.writer, loop: loop, fatal: fatal)
-        turn = TurnWriter(engine: engine, pace: pace, loop: loop, fatal: fatal)
+        turn = TurnWriter(
+            engine: engine, pace: pace, loop: loop, fatal: fatal, beforeSync: { [unowned self] in flushUnsent() })
     }
 
     /// Nobody knows what is on the disk: nothing is answered any more. The engine has told its `onFatal` already, which
@@ -130,14 +131,15 @@ final class ServerCore: @unchecked Sendable {
         guard connection.out.count > 0 else { return }
         if unsent.isEmpty {
             let this = NIOLoopBound(self, eventLoop: loop)
-            loop.execute {
-                let core = this.value
-                let due = core.unsent
-                core.unsent = []
-                for connection in due { connection.flushOutput() }
-            }
+            loop.execute { this.value.flushUnsent() }
         }
         unsent.append(connection)
+    }
+
+    private func flushUnsent() {
+        let due = unsent
+        unsent = []
+        for connection in due { connection.flushOutput() }
     }
 
     // MARK: Work on other threads

@@ -16,16 +16,22 @@ final class TurnWriter {
     private let pace: SyncPace
     private let loop: any EventLoop
     private let fatal: (any Error) -> Void
+    /// Sends what is not of this turn's transaction, which need not wait for its sync.
+    private let beforeSync: () -> Void
     private var transaction: Transaction?
     private var participants: [ClientConnection] = []
     /// How many commands have changed something in this turn.
     var changes = 0
 
-    init(engine: Engine, pace: SyncPace, loop: any EventLoop, fatal: @escaping (any Error) -> Void) {
+    init(
+        engine: Engine, pace: SyncPace, loop: any EventLoop, fatal: @escaping (any Error) -> Void,
+        beforeSync: @escaping () -> Void
+    ) {
         self.engine = engine
         self.pace = pace
         self.loop = loop
         self.fatal = fatal
+        self.beforeSync = beforeSync
     }
 
     /// Lets a connection take part in this turn's transaction; false when the writer thread must do it.
@@ -78,6 +84,7 @@ final class TurnWriter {
         self.transaction = nil
         let connections = participants
         participants.removeAll(keepingCapacity: true)
+        beforeSync()
         do {
             try pace.measure { try engine.flush(through: end) }
         } catch {
