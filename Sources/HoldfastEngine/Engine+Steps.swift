@@ -32,6 +32,6 @@ extension Engine {
 
     /// What is wrong with the structure of the newest published state; empty when nothing is.
     package func structureProblems() throws -> [StructureProblem] {
-        try read { snapshot in try snapshot.operation { view in try StructureCheck.run(view) } }
+        try read { snapshot in try snapshot.inSteps(while: { true }) { try StructureCheck.run($0) } }
     }
 }
