@@ -85,12 +85,7 @@ public func measured(_ program: String, _ arguments: [String]) throws -> (second
     let time = try seconds {
         let process = try RunningProcess(program, arguments)
         while process.isRunning {
-            let status = (try? String(contentsOfFile: "/proc/\(process.pid)/status", encoding: .utf8)) ?? ""
-            if let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
-                let kilobytes = Double(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1])
-            {
-                peak = max(peak, kilobytes / 1024)
-            }
+            peak = max(peak, peakMiB(of: "\(process.pid)") ?? 0)
             usleep(5_000)
         }
         let status = process.wait()
@@ -99,4 +94,11 @@ public func measured(_ program: String, _ arguments: [String]) throws -> (second
         }
     }
     return (time, peak)
+}
+
+/// The most memory that a process has held, in MiB; nil when it is gone.
+public func peakMiB(of process: String = "self") -> Double? {
+    let status = (try? String(contentsOfFile: "/proc/\(process)/status", encoding: .utf8)) ?? ""
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return line.flatMap { Double($0.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) }.map { $0 / 1024 }
 }

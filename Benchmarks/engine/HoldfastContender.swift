@@ -72,35 +72,29 @@ final class HoldfastContender: Contender, @unchecked Sendable {
     }
 
     func scan(_ workload: Workload) throws -> Double {
-        var count = 0
-        var bytes = 0
-        let time = try seconds {
-            try engine.read { snapshot in
-                try snapshot.scan("0") { key, value in
-                    count += 1
-                    bytes += key.count + value.count
-                    return true
-                }
-            }
-        }
-        precondition(count >= workload.records && bytes == count * 116)
-        return Double(count) / time
+        try scan(workload) { key, value in key.count + value.count }
     }
 
     func scanCopies(_ workload: Workload) throws -> Double {
+        try scan(workload) { key, value in Array(key).count + Array(value).count }
+    }
+
+    @inline(__always)
+    private func scan(
+        _ workload: Workload, _ length: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Int
+    ) throws -> Double {
         var count = 0
         var bytes = 0
         let time = try seconds {
             try engine.read { snapshot in
                 try snapshot.scan("0") { key, value in
-                    let copy = (Array(key), Array(value))
                     count += 1
-                    bytes += copy.0.count + copy.1.count
+                    bytes += length(key, value)
                     return true
                 }
             }
         }
-        precondition(count >= workload.records && bytes == count * 116)
+        precondition(count >= workload.records && bytes == count * (Workload.keyBytes + Workload.valueBytes))
         return Double(count) / time
     }
 

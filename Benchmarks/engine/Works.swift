@@ -192,10 +192,3 @@ struct OwnWorks {
         try engine?.close()
     }
 }
-
-/// The most memory that this process has held, in MiB.
-func peakMiB() -> Double {
-    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
-    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-    return (line.flatMap { Double($0.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) } ?? .nan) / 1024
-}

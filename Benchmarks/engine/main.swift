@@ -50,7 +50,7 @@ struct EngineBenchmark: ParsableCommand {
         if alone {
             // The budgets of the engine's options: cache, versions, transaction.
             let budget = Double(cacheBytes >> 20) + 256 + 256
-            print(String(format: "most memory held: %.0f MiB, of budgets of %.0f", peakMiB(), budget))
+            print(String(format: "most memory held: %.0f MiB, of budgets of %.0f", peakMiB() ?? .nan, budget))
         }
     }
 }
