@@ -114,6 +114,7 @@ extension Engine {
     /// Spreads a checkpoint's writes. Whatever the pace, what is on its way to the device is little, so that a commit's
     /// sync never waits behind much: the system would else gather hundreds of MiB and write them at the end.
     private struct Pacer {
+        /// Bytes; more only where one request writes more, a run of neighbouring pages (1 MiB at most).
         static let onTheWay = 64 << 10
 
         let engine: Engine
