@@ -25,6 +25,8 @@ struct Frame: ~Copyable {
     var state: FrameState.RawValue
     /// A transaction has copied it: not evicted before it ends.
     var pins: UInt8
+    /// Of the newest version: where it stands among the residents.
+    var place: UInt32
     /// Of the newest version: the page's first commit that is not in its file has this end LSN or a greater
     /// one; 0: the file has it all.
     var dirtyFrom: UInt64

@@ -37,9 +37,10 @@ extension PageCache {
             frame.pointee.dirtyFrom = end.rawValue
             frame.pointee.older.store(old, ordering: .relaxed)
             if old == 0 {
-                newestCount += 1
+                addResident(slot)
                 dirtyCount += 1
             } else {
+                replaceResident(old, by: slot)
                 let before = frames.frames + Int(old)
                 // The page's first commit that is not in its file stays the first.
                 if before.pointee.dirtyFrom != 0 {

@@ -134,6 +134,7 @@ extension PageCache {
         if frames.lsn(newest) == lsn {
             if frame.pointee.dirtyFrom != 0 { dirtyCount -= 1 }
             frame.pointee.dirtyFrom = 0
+            chances &+= 1
         } else {
             // What was written is the newest at or below the mark: what was left out lies beyond.
             frame.pointee.dirtyFrom = mark.rawValue + 1
@@ -149,17 +150,11 @@ extension PageCache {
     func writeOutSome(atMost limit: Int = 256) throws(EngineError) -> Int {
         var pages: [UInt32] = []
         lock.lock()
-        if dirtyCount > 0 {
-            var slot = 1
-            while slot < frames.count, pages.count < limit {
-                let frame = frames.frames + slot
-                if frame.pointee.state == FrameState.newest.rawValue, frame.pointee.dirtyFrom != 0,
-                    frame.pointee.pins == 0
-                {
-                    pages.append(frame.pointee.page)
-                }
-                slot += 1
-            }
+        for _ in residents.indices where dirtyCount > 0 && pages.count < limit {
+            // The hand goes on where it was, so that all dirty pages have their turn.
+            writeOutHand = writeOutHand + 1 < residents.count ? writeOutHand + 1 : 0
+            let frame = frames.frames + Int(residents[writeOutHand])
+            if frame.pointee.dirtyFrom != 0, frame.pointee.pins == 0 { pages.append(frame.pointee.page) }
         }
         let source = durability
         lock.unlock()

@@ -34,9 +34,15 @@ final class PageCache: @unchecked Sendable {
     private var untouched: UInt32 = 1
     /// In the order of their epochs.
     private var retired = RetiredQueue()
-    private var hand: UInt32 = 1
-    var newestCount = 0
+    /// The slots of newest versions, in no order: what eviction and write-out look through.
+    private(set) var residents: [UInt32] = []
+    /// Where eviction and write-out go on in `residents`.
+    private var evictionHand = 0
+    var writeOutHand = 0
     var dirtyCount = 0
+    /// Counts what may have made a page evictable, and its value when a search found too few.
+    var chances: UInt64 = 0
+    private var chancesInVain: UInt64 = .max
     var versions = VersionKeeper()
     /// Told of slots that are used for the first time, while a replay fills the cache.
     private var touchAhead: TouchAhead?
@@ -188,7 +194,32 @@ final class PageCache: @unchecked Sendable {
         frame.pointee.older.store(0, ordering: .relaxed)
         frames.touch(slot)
         table.store(slot, for: page)
-        newestCount += 1
+        addResident(slot)
+        chances &+= 1
+    }
+
+    /// Under `lock`: the slot of a page that had no version in memory has become its newest.
+    func addResident(_ slot: UInt32) {
+        frames.frames[Int(slot)].place = UInt32(residents.count)
+        residents.append(slot)
+    }
+
+    /// Under `lock`: `slot` takes the place of an older version of its page.
+    func replaceResident(_ old: UInt32, by slot: UInt32) {
+        let place = frames.frames[Int(old)].place
+        assert(residents[Int(place)] == old)
+        residents[Int(place)] = slot
+        frames.frames[Int(slot)].place = place
+    }
+
+    /// Under `lock`: the last one takes the place of one that leaves.
+    private func removeResident(_ slot: UInt32) {
+        let place = frames.frames[Int(slot)].place
+        let last = residents.removeLast()
+        if last != slot {
+            residents[Int(place)] = last
+            frames.frames[Int(last)].place = place
+        }
     }
 
     // MARK: Slots
@@ -198,12 +229,12 @@ final class PageCache: @unchecked Sendable {
         var attempts = 0
         while true {
             lock.lock()
-            if newestCount > cacheSlots, newestCount - dirtyCount > cacheSlots / 16 { evict(32) }
+            if residents.count > cacheSlots, residents.count - dirtyCount > cacheSlots / 16 { evictSome() }
             if let slot = popFree() {
                 lock.unlock()
                 return slot
             }
-            evict(64)
+            evict(64, within: 2 * residents.count)
             reclaim()
             let slot = popFree()
             lock.unlock()
@@ -266,37 +297,41 @@ final class PageCache: @unchecked Sendable {
         while let slot = retired.popFirst(below: lowest) { freeSlot(slot) }
     }
 
-    /// Under `lock`: unlinks up to `wanted` pages that nobody used lately.
-    private func evict(_ wanted: Int) {
+    /// Under `lock`: evicts a few pages, unless that was tried since the last page became evictable. Most of a small
+    /// cache may be dirty or pinned; looking for the rest at each slot that is taken would cost more than they give.
+    private func evictSome() {
+        guard chances != chancesInVain else { return }
+        if evict(32, within: 1024) < 32 { chancesInVain = chances }
+    }
+
+    /// Under `lock`: unlinks up to `wanted` pages that nobody used lately, of the next `steps` that it comes by.
+    @discardableResult
+    private func evict(_ wanted: Int, within steps: Int) -> Int {
         var victims: [UInt32] = []
-        var steps = 2 * Int(untouched)
-        while victims.count < wanted, steps > 0 {
-            steps -= 1
-            hand = hand + 1 < untouched ? hand + 1 : 1
-            guard hand < untouched else { break }
-            let frame = frames.frames + Int(hand)
-            guard frame.pointee.state == FrameState.newest.rawValue,
-                frame.pointee.dirtyFrom == 0 || planted(.evictDirty), frame.pointee.pins == 0,
+        for _ in 0..<steps where victims.count < wanted && !residents.isEmpty {
+            evictionHand = evictionHand + 1 < residents.count ? evictionHand + 1 : 0
+            let slot = residents[evictionHand]
+            let frame = frames.frames + Int(slot)
+            guard frame.pointee.dirtyFrom == 0 || planted(.evictDirty), frame.pointee.pins == 0,
                 frame.pointee.older.load(ordering: .relaxed) == 0
             else { continue }
-            if frames.referenced[Int(hand)].load(ordering: .relaxed) != 0 {
-                frames.referenced[Int(hand)].store(0, ordering: .relaxed)
+            if frames.referenced[Int(slot)].load(ordering: .relaxed) != 0 {
+                frames.referenced[Int(slot)].store(0, ordering: .relaxed)
                 continue
             }
             table.store(0, for: PageNumber(frame.pointee.page))
-            // At once: the hand may come by again.
-            frame.pointee.state = FrameState.retired.rawValue
-            newestCount -= 1
-            victims.append(hand)
+            removeResident(slot)
+            victims.append(slot)
         }
         retire(victims)
+        return victims.count
     }
 
     /// Evicts what a large transaction has left above the budget, as far as it is clean.
     func trim() {
         lock.lock()
-        let excess = newestCount - cacheSlots
-        if excess > 0 { evict(min(excess, 256)) }
+        let excess = residents.count - cacheSlots
+        if excess > 0 { evict(min(excess, 256), within: 2 * residents.count) }
         lock.unlock()
     }
 
@@ -310,7 +345,7 @@ final class PageCache: @unchecked Sendable {
     var usedCacheBytes: Int {
         lock.lock()
         defer { lock.unlock() }
-        return newestCount * Page.bytes
+        return residents.count * Page.bytes
     }
 }
 
