@@ -90,7 +90,7 @@ let package = Package(
             ] + nio),
         .target(
             name: "HoldfastReplica",
-            dependencies: ["HoldfastCore", "HoldfastWAL", "HoldfastEngine", "HoldfastRepository"]),
+            dependencies: ["HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastRepository"]),
         .target(
             name: "HoldfastAgent",
             dependencies: [

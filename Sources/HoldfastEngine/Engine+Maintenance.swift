@@ -60,11 +60,14 @@ extension Engine {
         let last = lastTransaction, time = lastCommitTime
         commitLock.unlock()
         let misses = cache.misses.load(ordering: .relaxed)
+        let follower = isFollower ? follower : nil
+        let role: NodeRole = follower != nil ? .follower : pausedAt == nil ? .leader : .recovering
+        let branch = follower?.branch
         var warnings = [preparing.withLock { $0 }, checkpointing.withLock { $0 }].compactMap { $0 }
         if let why = failure.reason { warnings.append(why) }
         return EngineStatus(
-            role: pausedAt == nil ? .leader : .recovering, systemIdentifier: control.system, timeline: control.timeline,
-            timelineToken: control.token,
+            role: role, systemIdentifier: control.system,
+            timeline: branch?.timeline ?? control.timeline, timelineToken: branch?.token ?? control.token,
             publishedLSN: publishedLSN, durableLSN: durableLSN, appendedLSN: appendedLSN,
             redoPoint: control.redo.lsn, lastTransaction: last, lastCommitTime: time,
             lastCheckpointTime: control.checkpointTime, checkpoints: checkpointsTaken,
@@ -75,6 +78,7 @@ extension Engine {
             versionBytes: cache.versionSlots * Page.bytes, liveSnapshots: cache.readers.liveCount,
             cacheHits: cache.readers.pageReads &- min(misses, cache.readers.pageReads), cacheMisses: misses,
             isArchiving: control.isArchiving, segmentsToArchive: control.isArchiving ? storage.segmentsToArchive() : 0,
-            runningBackups: backups.withLock { $0.count }, allocatedPages: cache.store.allocatedPages)
+            runningBackups: backups.withLock { $0.count }, allocatedPages: cache.store.allocatedPages,
+            follower: follower?.status)
     }
 }

@@ -64,6 +64,8 @@ public final class Engine: @unchecked Sendable {
     private let paused: Mutex<PausedRecovery?>
     private let isPaused: Atomic<Bool>
     private let pausedTarget: RecoveryTarget?
+    /// Set for a node that follows, and kept when it was promoted.
+    let follower: (any FollowerDriver)?
 
     /// Makes `disk`'s root the data directory of a new cluster: it must be empty, or hold what an unfinished call
     /// of this left. Durable when it returns; what a crash leaves before is accepted by nothing but this.
@@ -100,16 +102,23 @@ public final class Engine: @unchecked Sendable {
         switchedAt = Atomic(SegmentNumber(containing: recovered.end).start.rawValue)
         paused = Mutex(recovered.paused)
         pausedTarget = recovered.paused?.target
-        isPaused = Atomic(recovered.paused != nil)
+        isPaused = Atomic(recovered.paused != nil || recovered.follower != nil)
+        follower = recovered.follower
         cache.pruneHorizon.store(recovered.end.rawValue, ordering: .sequentiallyConsistent)
         // While it waits, what may be written is judged by the replay that brought it here.
-        if recovered.paused == nil { beginWork(replayedBytes: recovered.replayedBytes) }
+        if recovered.paused == nil, follower == nil { beginWork(replayedBytes: recovered.replayedBytes) }
+        follower?.start(self)
     }
 
     private func beginWork(replayedBytes: Int) {
         cache.follow(self)
         if options.runsBackgroundWork { background.start(self, replayedBytes: replayedBytes) }
     }
+
+    /// Whether the node follows a leader: reads only.
+    public var isFollower: Bool { follower != nil && isPaused.load(ordering: .acquiring) }
+    /// The receiving side of a node that follows.
+    public var logFollower: (any LogFollower)? { isFollower ? follower : nil }
 
     /// What the node waits for, when it waits at its recovery target.
     public var pausedAt: RecoveryTarget? { isPaused.load(ordering: .acquiring) ? pausedTarget : nil }
@@ -120,16 +129,18 @@ public final class Engine: @unchecked Sendable {
     public func promote() throws {
         try checkOpen()
         try paused.withLock { waiting in
-            guard let recovery = waiting else { throw EngineError.notPaused }
+            guard isPaused.load(ordering: .acquiring), let old = waiting?.log ?? follower?.log else {
+                throw EngineError.notPaused
+            }
             if let why = failure.reason { throw EngineError.stopped(why) }
             let (log, end): (any EngineLog, LSN)
             do {
-                (log, end) = try recovery.promote()
+                (log, end) = try waiting?.promote() ?? follower!.promote()  // One of them there is.
             } catch EngineError.disk(let error) where error.isFailedSync {
                 // The kernel has marked what it could not write as clean: a second sync would say yes to nothing.
                 throw stopForGood(error)
             }
-            recovery.log.replace(with: log)
+            old.replace(with: log)
             let control = storage.control
             greatestRedo = max(greatestRedo, control.greatestRedo)
             installed.store(end.rawValue, ordering: .releasing)
@@ -141,7 +152,10 @@ public final class Engine: @unchecked Sendable {
         }
     }
 
-    deinit { background.stop() }
+    deinit {
+        follower?.stop()
+        background.stop()
+    }
 
     /// Takes a checkpoint, so that the next start has nothing to replay, and releases lock and files. Waits for the
     /// running transaction. All other calls throw `closed` afterwards. When the checkpoint fails, its error is thrown and
@@ -150,6 +164,7 @@ public final class Engine: @unchecked Sendable {
         transactionLock.lock()
         defer { transactionLock.unlock() }
         guard !isClosed.load(ordering: .acquiring) else { return }
+        follower?.stop()
         background.stop()
         var failed: (any Error)?
         if isPaused.load(ordering: .acquiring) {
@@ -172,6 +187,7 @@ public final class Engine: @unchecked Sendable {
     /// Stops without writing anything, as a crash would; releases lock and files.
     package func abandon() {
         isClosed.store(true, ordering: .sequentiallyConsistent)
+        follower?.stop()
         background.stop()
         release()
     }
@@ -190,7 +206,10 @@ public final class Engine: @unchecked Sendable {
     /// Whether anything may still be acknowledged.
     func checkRunning() throws(EngineError) {
         try checkOpen()
-        if isPaused.load(ordering: .acquiring), let target = pausedAt { throw .waitsAtTarget(target.description) }
+        if isPaused.load(ordering: .acquiring) {
+            if let follower { throw .follows(follower.status.leader) }
+            if let target = pausedAt { throw .waitsAtTarget(target.description) }
+        }
         if let why = failure.reason { throw .stopped(why) }
     }
 

@@ -58,6 +58,8 @@ public enum EngineError: DiagnosableError {
     case waitsAtTarget(String)
     /// There is nothing to promote: the node does not wait at a target.
     case notPaused
+    /// Writes go to the leader, where it is known.
+    case follows(String?)
     /// Replay reached its target, and the action asked for is to end there.
     case stoppedAtTarget(String, LSN)
 
@@ -176,9 +178,15 @@ public enum EngineError: DiagnosableError {
             Diagnosis(
                 "this node accepts no writes", why: "it waits at its recovery target, \(target)",
                 next: "open it with holdfast promote", status: .tryAgain)
+        case .follows(let leader):
+            Diagnosis(
+                "this node is a follower and accepts no writes", at: leader,
+                next: leader == nil
+                    ? "write to its leader" : "write to that leader, or open this node with holdfast promote",
+                status: .unavailable)
         case .notPaused:
             Diagnosis(
-                "this node cannot be promoted", why: "it does not wait at a recovery target",
+                "this node cannot be promoted", why: "it neither follows nor waits at a recovery target",
                 next: "see holdfast status for its role", status: .tryAgain)
         case .stoppedAtTarget(let target, let lsn):
             Diagnosis(

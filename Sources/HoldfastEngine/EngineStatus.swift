@@ -37,6 +37,8 @@ public struct EngineStatus: Sendable {
     public var runningBackups: Int
     /// 8 KiB pages that the page files have space for.
     public var allocatedPages: UInt64
+    /// Of a follower.
+    public var follower: FollowerStatus?
 }
 
 public enum NodeRole: String, Sendable {

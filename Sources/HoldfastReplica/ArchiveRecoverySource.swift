@@ -7,7 +7,7 @@ import Synchronization
 /// The archive of a repository as a recovering engine sees it: segments fetched and checked ahead of replay,
 /// histories, and claims. Keeps the restore's hold alive until replay has ended, so that no expiry removes
 /// what is still to be read.
-package final class ArchiveRecoverySource: RecoverySource {
+package final class ArchiveRecoverySource: FollowerSource {
     private let repository: Repository
     private let archive: WALArchive
     private let takesOver: Bool
@@ -32,7 +32,12 @@ package final class ArchiveRecoverySource: RecoverySource {
     deinit { reading.withLock { $0.prefetcher?.stop() } }
 
     package func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) {
-        reading.withLock { $0.timelines = timelines }
+        reading.withLock { reading in
+            reading.timelines = timelines
+            // It reads ahead along the timelines that it was made with.
+            reading.prefetcher?.stop()
+            reading.prefetcher = nil
+        }
     }
 
     package func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
@@ -73,11 +78,19 @@ package final class ArchiveRecoverySource: RecoverySource {
         try repository.claim(timeline, history: history)
     }
 
-    package func replayEnded() {
+    package func newestHistory(above timeline: TimelineID) throws -> [UInt8]? {
+        try repository.claim(above: timeline).flatMap { try repository.history($0) }
+    }
+
+    package func rest() {
         reading.withLock { reading in
             reading.prefetcher?.stop()
             reading.prefetcher = nil
         }
+    }
+
+    package func replayEnded() {
+        rest()
         hold.withLock { keeper in
             // A hold that cannot be given back now lapses by itself; replay has ended all the same.
             try? keeper?.stop()

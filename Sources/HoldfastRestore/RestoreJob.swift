@@ -26,7 +26,7 @@ package struct RestoreJob: Sendable {
     /// When it returns, the directory is complete and durable.
     package func run() throws -> RestoreResult {
         let plan = try plan()
-        if !request.isCopy, request.action == .promote, !request.takesOver {
+        if !request.isCopy, request.action == .promote, !request.takesOver, request.follower == nil {
             if case .fresh(let holder) = try repository.standing(ofLease: LockName.leader) {
                 throw RestoreError.leaderLives(cluster: repository.cluster, holder: holder.display)
             }
@@ -69,11 +69,14 @@ package struct RestoreJob: Sendable {
                 backup.id, object: BackupLabel.path, why: "it does not agree with backup.json")
         }
         try directory.write(BackupLabel.path, label)
-        let signal = RecoverySignal(
-            cluster: repository.cluster, backup: backup.id.description, hold: hold, target: request.target,
-            isInclusive: request.isInclusive, timeline: .number(plan.history.timeline), action: request.action,
-            usesArchive: !request.isCopy, isForced: request.takesOver)
-        try directory.write(RecoverySignal.fileName, signal.encoded)
+        if let follower = request.follower {
+            let signal = StandbySignal(
+                cluster: repository.cluster, backup: backup.id.description, hold: hold, follow: follower.leaders,
+                node: follower.node, slot: follower.slot)
+            try directory.write(StandbySignal.fileName, signal.encoded)
+        } else {
+            try directory.write(RecoverySignal.fileName, recovery(plan, hold: hold).encoded)
+        }
 
         control.state = .recovering
         control.command = ""
@@ -84,5 +87,13 @@ package struct RestoreJob: Sendable {
         return RestoreResult(
             backup: backup, target: request.target, timeline: plan.history.timeline, data: request.data,
             bytes: backup.bytes, pages: backup.pages, startLSN: backup.startLSN)
+    }
+
+    private func recovery(_ plan: RestorePlan, hold: String) -> RecoverySignal {
+        let backup = plan.backup
+        return RecoverySignal(
+            cluster: repository.cluster, backup: backup.id.description, hold: hold, target: request.target,
+            isInclusive: request.isInclusive, timeline: .number(plan.history.timeline), action: request.action,
+            usesArchive: !request.isCopy, isForced: request.takesOver)
     }
 }

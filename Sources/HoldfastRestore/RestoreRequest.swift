@@ -17,6 +17,8 @@ package struct RestoreRequest: Sendable {
     package var isCopy = false
     /// Go on although the cluster's leader is alive: it stops accepting writes when the new timeline is claimed.
     package var takesOver = false
+    /// The node follows a leader instead of opening a timeline.
+    package var follower: FollowerOrder?
     /// Threads that read, decompress, check and write.
     package var workers = 2
     /// The command that an operator repeats when this one was interrupted.
@@ -25,6 +27,22 @@ package struct RestoreRequest: Sendable {
     package var cancellation: CancellationFlag?
 
     package init(data: String) { self.data = data }
+}
+
+/// How a restored node will follow.
+package struct FollowerOrder: Sendable, Equatable {
+    /// `HOST:PORT` or `unix:PATH`, tried in turn.
+    package var leaders: [String]
+    /// How the node names itself.
+    package var node: String
+    /// The replication slot that it asks for.
+    package var slot: String?
+
+    package init(leaders: [String], node: String, slot: String?) {
+        self.leaders = leaders
+        self.node = node
+        self.slot = slot
+    }
 }
 
 /// What a finished restore says. The directory is whole and durable; `serve` replays.

@@ -93,6 +93,9 @@ package final class WireClient {
         }
     }
 
+    /// Bytes that have come and were not yet returned as a reply: more follows at once.
+    package var bufferedBytes: Int { input.bytes.count }
+
     /// All requests at once, then all replies in order; error replies are values.
     package func pipeline(_ requests: [[[UInt8]]]) throws(WireError) -> [WireValue] {
         for request in requests { send(request) }

@@ -2,6 +2,9 @@ import ServiceLifecycle
 
 /// Waits inside a service.
 enum Pause {
+    /// Returns when the service is to stop.
+    static func untilShutdown() async { while await milliseconds(3_600_000) {} }
+
     /// `false`: the service is to stop.
     static func milliseconds(_ count: Int) async -> Bool {
         if Task.isShuttingDownGracefully || Task.isCancelled { return false }

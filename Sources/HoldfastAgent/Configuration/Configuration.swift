@@ -11,6 +11,8 @@ package struct Configuration: Sendable, Equatable {
     package var data: String?
     /// Where the cluster's leader answers.
     package var leader: WireAddress?
+    /// The leaders that a follower tries in turn.
+    package var follow: [WireAddress] = []
     package var server = ServerSettings()
     /// The first is the one that is read.
     package var repositories: [RepositorySettings] = []

@@ -15,8 +15,9 @@ enum ConfigurationGrammar {
         configuration.repositories = try repositories(root)
         configuration.catalog = try catalog(root.section("catalog"))
         configuration.archive = try archive(root.section("archive"))
+        configuration.follow = try root.addresses("follow")
         configuration.schedule = try schedule(root.section("schedule"))
-        try root.notSupported("follow", "synchronous", "failover", "http", "retention")
+        try root.notSupported("synchronous", "failover", "http", "retention")
         try root.finish()
         return configuration
     }

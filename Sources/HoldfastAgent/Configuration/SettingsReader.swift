@@ -196,6 +196,29 @@ final class SettingsReader {
         }
     }
 
+    /// A list of addresses, or a single one.
+    func addresses(_ key: String) throws(ConfigurationError) -> [WireAddress] {
+        guard let found = try find(key, isList: true) else { return [] }
+        var elements = [found]
+        if case .list(let list) = found.content { elements = list }
+        var addresses: [WireAddress] = []
+        for element in elements {
+            guard case .scalar(let text) = element.content else {
+                throw .badValue(
+                    prefix + key, element.origin, why: "it is not a list of addresses",
+                    next: "write [HOST:PORT, …]")
+            }
+            do {
+                addresses.append(try WireAddress(text))
+            } catch {
+                throw .badValue(
+                    prefix + key, element.origin, why: error.diagnosis.why ?? "it is not an address",
+                    next: "give HOST:PORT or unix:PATH")
+            }
+        }
+        return addresses
+    }
+
     func name(_ key: String, of thing: String) throws(ConfigurationError) -> String? {
         guard let (text, origin) = try scalar(key) else { return nil }
         guard ObjectName.isValid(text) else {

@@ -77,7 +77,7 @@ struct LeaderLease: NamedService {
             guard var last = reported, last.role != .stopped else { return }
             last.role = .stopped
             reported = last
-            facts.add(node: Self.nodeName, last)
+            facts.add(node: RestoreCluster.nodeName, last)
             return
         }
         if reported?.role == .leader, reported?.timeline == identity.timeline.rawValue { return }
@@ -85,15 +85,7 @@ struct LeaderLease: NamedService {
             role: .leader, address: configuration.leader?.description, dataDirectory: identity.data,
             timeline: identity.timeline, lsn: identity.durableLSN)
         reported = report
-        facts.add(node: Self.nodeName, report)
-    }
-
-    /// The host's name, as far as it can be a node's.
-    private static var nodeName: String {
-        let name = String(
-            RestoreCluster.hostName.map { $0.isASCII && ($0.isLetter || $0.isNumber) || ".-_".contains($0) ? $0 : "-" }
-                .prefix(63))
-        return ObjectName.isValid(name) ? name : "node"
+        facts.add(node: RestoreCluster.nodeName, report)
     }
 
     /// `nil`: nobody answers, or not as a leader.

@@ -5,6 +5,7 @@ import HoldfastCore
 import HoldfastEngine
 import HoldfastRepository
 import HoldfastRestore
+import HoldfastWire
 import Logging
 
 /// `holdfast restore`: plans, unpacks, and tells the catalog.
@@ -28,6 +29,51 @@ package struct RestoreCluster: Sendable {
         self.log = log
         request = RestoreRequest(data: WorkingDirectory.absolute(try configuration.requiredData()))
         try choice.apply(to: &request)
+    }
+
+    /// The node will follow these leaders, or those of the configuration. Throws for what contradicts that.
+    package mutating func follow(_ leaders: [String], node: String?, slot: String?) throws {
+        guard !leaders.isEmpty else {
+            guard slot == nil, node == nil else { throw FollowError.withoutLeader }
+            return
+        }
+        guard request.target == .latest, request.action == .promote, !request.isCopy, !request.takesOver else {
+            throw FollowError.withTarget
+        }
+        for leader in leaders { _ = try WireAddress(leader) }
+        let name = node ?? Self.nodeName
+        for (text, thing) in [(name, "node"), (slot ?? name, "slot")] where !ObjectName.isValid(text) {
+            throw FollowError.badName(ObjectName.refusal(text, of: thing))
+        }
+        request.follower = FollowerOrder(leaders: leaders, node: name, slot: slot)
+    }
+
+    /// Why a follower cannot be made so.
+    enum FollowError: DiagnosableError {
+        case withoutLeader
+        case withTarget
+        case badName(Diagnosis)
+
+        var diagnosis: Diagnosis {
+            switch self {
+            case .withoutLeader:
+                Diagnosis(
+                    "--slot and --node are a follower's", next: "give --follow LEADER, or leave them out",
+                    status: .usage)
+            case .withTarget:
+                Diagnosis(
+                    "a follower has no recovery target", why: "it replays everything and goes on",
+                    next: "give --follow without target, action, --no-archive and --take-over", status: .usage)
+            case .badName(let diagnosis): diagnosis
+            }
+        }
+    }
+
+    /// The host's name, as far as it can be a node's.
+    static var nodeName: String {
+        let name = String(
+            hostName.map { $0.isASCII && ($0.isLetter || $0.isNumber) || ".-_".contains($0) ? $0 : "-" }.prefix(63))
+        return ObjectName.isValid(name) ? name : "node"
     }
 
     /// The command that an operator repeats when this one was interrupted, quoted for a shell.
@@ -85,7 +131,7 @@ package struct RestoreCluster: Sendable {
                 "restored",
                 metadata: ["backup": "\(result.backup.id)", "data": "\(printable(request.data, limit: 300))"])
             facts?.deliver()
-            return Self.report(result, isCopy: request.isCopy)
+            return Self.report(result, request)
         } catch {
             report.outcome = .failed
             report.finishedAt = CatalogFacts.now
@@ -94,10 +140,12 @@ package struct RestoreCluster: Sendable {
         }
     }
 
-    private static func report(_ result: RestoreResult, isCopy: Bool) -> Report {
+    private static func report(_ result: RestoreResult, _ request: RestoreRequest) -> Report {
+        let isCopy = request.isCopy
+        let target = request.follower.map { "follow " + $0.leaders.joined(separator: ", ") } ?? "\(result.target)"
         let text = """
             restored backup \(result.backup.id) to \(printable(result.data, limit: 300))
-              target     \(result.target), timeline \(result.timeline.rawValue)
+              target     \(target), timeline \(result.timeline.rawValue)
               size       \(Quantity.bytes(Int(clamping: result.bytes)))
               next       holdfast serve --data \(printable(result.data, limit: 300))\(isCopy ? " --no-archive" : "")   \
             (replays from \(result.startLSN))

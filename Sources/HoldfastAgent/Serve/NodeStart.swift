@@ -12,6 +12,8 @@ struct NodeStart: Sendable {
     let repository: Repository?
     let isArchiving: Bool
     private let signal: RecoverySignal?
+    /// Set for a node that is to follow.
+    private let standby: StandbySignal?
     private let log: Logger
 
     init(_ configuration: Configuration, _ disk: RealDisk, isWithoutArchive: Bool, log: Logger) throws {
@@ -22,14 +24,27 @@ struct NodeStart: Sendable {
         let left =
             try disk.exists(RecoverySignal.fileName)
             ? RecoverySignal(decoding: disk.readAll(RecoverySignal.fileName)) : nil
-        signal = control.state == .recovering ? left : nil
+        standby =
+            try control.state == .recovering && disk.exists(StandbySignal.fileName)
+            ? StandbySignal(decoding: disk.readAll(StandbySignal.fileName)) : nil
+        signal = control.state == .recovering && standby == nil ? left : nil
         let isConfigured = !configuration.repositories.isEmpty && configuration.cluster != nil
         let isCopy = left.map { !$0.usesArchive } ?? false
         guard isConfigured else {
             guard !control.isArchiving || isWithoutArchive else { throw ServeError.archivingRecorded(disk.root) }
-            if let signal { throw ServeError.recoveryNeedsRepository(disk.root, backup: signal.backup) }
+            if let backup = signal?.backup ?? standby?.backup {
+                throw ServeError.recoveryNeedsRepository(disk.root, backup: backup)
+            }
             repository = nil
             isArchiving = false
+            return
+        }
+        if let standby {
+            guard !isWithoutArchive else {
+                throw ServeError.recoveryNeedsRepository(disk.root, backup: standby.backup)
+            }
+            repository = try Self.repository(ClusterAccess(configuration), control, isNeeded: true, log)
+            isArchiving = true
             return
         }
         if isWithoutArchive && signal == nil {
@@ -89,6 +104,10 @@ struct NodeStart: Sendable {
     /// Opens the engine; after a restore that means to replay the archive to the target first.
     func open(_ disk: RealDisk, _ options: EngineOptions) async throws -> Engine {
         var options = options
+        if let standby, let repository {
+            log.info("following", metadata: ["backup": "\(printable(standby.backup))"])
+            options.recovery = try source(hold: standby.hold, repository)
+        }
         if let signal, let repository {
             log.info(
                 "recovering from the archive",
@@ -106,6 +125,16 @@ struct NodeStart: Sendable {
         }
         let chosen = options
         return try await BlockingWork.run("open") { try Engine(opening: disk, options: chosen) }
+    }
+
+    /// The hold is there until the archive's end was reached once; from then on retention keeps what a follower needs, and a
+    /// promotion is an operator's word against a living leader.
+    private func source(hold: String, _ repository: Repository) throws -> ArchiveRecoverySource {
+        do {
+            return try ArchiveRecoverySource(repository, hold: hold, takesOver: true)
+        } catch RepositoryError.leaseLost {
+            return try ArchiveRecoverySource(repository, hold: nil, takesOver: true)
+        }
     }
 
     private func source(_ signal: RecoverySignal, _ repository: Repository) throws -> ArchiveRecoverySource {

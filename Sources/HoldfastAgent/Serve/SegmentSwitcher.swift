@@ -12,7 +12,7 @@ struct SegmentSwitcher: NamedService {
 
     func run() async throws {
         while await Pause.milliseconds(composition.archiveTimeoutMilliseconds ?? 1000) {
-            guard composition.archiveTimeoutMilliseconds != nil else { continue }
+            guard composition.archiveTimeoutMilliseconds != nil, !engine.isFollower else { continue }
             let engine = engine
             do {
                 if let end = try await BlockingWork.run("switch", { try engine.switchWALIfCommitted() }) {

@@ -79,6 +79,9 @@ package struct ServeNode: Sendable {
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
             .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
+        if engine.isFollower {
+            services.append(.init(service: StreamService(engine: engine, leaders: configuration.follow, log: log)))
+        }
         // A copy neither archives nor yields to claims: it is nothing to the repository.
         if start.isArchiving {
             services.append(.init(service: SegmentSwitcher(engine: engine, composition: composition, log: log)))

@@ -22,8 +22,10 @@ struct VersionKeeper {
 extension PageCache {
     /// Makes a transaction's copies the newest versions, stamped with its commit's end. They are seen by snapshots at
     /// or above it, of which there are none before it is published. Called under the engine's commit lock.
-    func install(_ writes: WriteSet, end: LSN) {
-        for slot in writes.slots { Page(frames.address(slot)).lsn = end }
+    ///
+    /// - Parameter from: for the copies of several commits, which bear their own LSNs: these commits lie in `from ... end`.
+    func install(_ writes: WriteSet, end: LSN, from: LSN? = nil) {
+        if from == nil { for slot in writes.slots { Page(frames.address(slot)).lsn = end } }
         lock.lock()
         defer { lock.unlock() }
         for (number, slot) in zip(writes.pages, writes.slots) {
@@ -34,7 +36,7 @@ extension PageCache {
             frame.pointee.state = FrameState.newest.rawValue
             frame.pointee.newer = 0
             frame.pointee.pins = 0
-            frame.pointee.dirtyFrom = end.rawValue
+            frame.pointee.dirtyFrom = (from ?? end).rawValue
             frame.pointee.older.store(old, ordering: .relaxed)
             if old == 0 {
                 addResident(slot)

@@ -12,15 +12,6 @@ struct ArchiveRecovery<D: Disk> {
     let options: EngineOptions
     let source: any RecoverySource
 
-    /// What replay came to.
-    struct Reached {
-        /// The position where a new timeline would begin.
-        var end: LSN
-        /// The CRC of the record that ends there.
-        var chain: UInt32
-        var timeline: TimelineID
-    }
-
     /// With the directory's lock held.
     func run() throws -> RecoveredEngine {
         let file = try ControlFile(opening: disk)
@@ -34,8 +25,8 @@ struct ArchiveRecovery<D: Disk> {
 
         let failure = FailureLatch()
         let promotion = Promotion(
-            disk: disk, file: file, cache: cache, redo: redo, options: options, source: source, signal: signal,
-            history: history, failure: failure)
+            disk: disk, file: file, cache: cache, redo: redo, options: options, source: source,
+            order: .restore(signal), history: history, failure: failure)
         if let begun = try promotion.begun(control) {
             // Replay was complete and its pages durable: what the archive has got since does not matter.
             let state = ReplayedState(control)
@@ -175,13 +166,22 @@ struct ArchiveRecovery<D: Disk> {
     }
 }
 
+/// What replay came to.
+struct Reached {
+    /// The position where a new timeline would begin.
+    var end: LSN
+    /// The CRC of the record that ends there.
+    var chain: UInt32
+    var timeline: TimelineID
+}
+
 /// What replay knows besides the pages.
 struct ReplayedState {
     var lastTransaction: TransactionID
     var lastTime: Int64
     var greatestRedo: LSN
 
-    init(_ replay: Replay<ArchiveSegments>) {
+    init(_ replay: Replay<some SegmentSource>) {
         lastTransaction = replay.lastTransaction
         lastTime = replay.lastTime
         greatestRedo = replay.greatestRedo

@@ -15,6 +15,8 @@ struct RecoveredEngine {
     var replayedBytes: Int
     /// Set for a node that waits at its recovery target.
     var paused: PausedRecovery?
+    /// Set for a node that follows.
+    var follower: (any FollowerDriver)?
 }
 
 /// Brings a data directory of this node's own to the end of its log, after a crash or an orderly stop.
@@ -105,14 +107,26 @@ struct CrashRecovery<D: Disk> {
             guard let source = options.recovery else {
                 throw EngineError.needsArchive("it was restored from a backup and waits for its log")
             }
+            if try onDisk({ () throws(DiskError) in try disk.exists(StandbySignal.fileName) }) {
+                guard let source = source as? any FollowerSource else {
+                    throw EngineError.needsArchive("it follows a leader")
+                }
+                // From its first restartpoint on it stands by itself.
+                if control.demand != nil { try requireLabel() }
+                return try FollowerRecovery(disk: disk, options: options, source: source).run()
+            }
             guard try onDisk({ () throws(DiskError) in try disk.exists(RecoverySignal.fileName) }) else {
                 throw EngineError.needsArchive("its \(RecoverySignal.fileName) is missing; restore it again")
             }
-            // The label's content is in the control file too. That it is gone says that somebody took the copy for whole.
-            guard try onDisk({ () throws(DiskError) in try disk.exists(BackupLabel.path) }) else {
-                throw EngineError.needsArchive("its \(BackupLabel.path) is missing; restore it again")
-            }
+            try requireLabel()
             return try ArchiveRecovery(disk: disk, options: options, source: source).run()
+        }
+    }
+
+    /// The label's content is in the control file too. That it is gone says that somebody took the copy for whole.
+    private func requireLabel() throws {
+        guard try onDisk({ () throws(DiskError) in try disk.exists(BackupLabel.path) }) else {
+            throw EngineError.needsArchive("its \(BackupLabel.path) is missing; restore it again")
         }
     }
 

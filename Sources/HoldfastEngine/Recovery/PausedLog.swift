@@ -2,13 +2,24 @@ import HoldfastCore
 import HoldfastWAL
 import Synchronization
 
-/// The log of a node that waits at its recovery target: nothing can be appended until it is promoted, when the new
-/// timeline's log takes its place. The engine refuses writes before they come here.
+/// The log of a node that waits at its recovery target, or follows: nothing can be appended until it is promoted, when the
+/// new timeline's log takes its place. The engine refuses writes before they come here.
 final class PausedLog: EngineLog, Sendable {
-    private let end: LSN
+    private let reached: Atomic<UInt64>
+    private let mark: Atomic<UInt64>
     private let promoted = Mutex<(any EngineLog)?>(nil)
 
-    init(at end: LSN) { self.end = end }
+    init(at end: LSN) {
+        reached = Atomic(end.rawValue)
+        mark = Atomic(end.rawValue)
+    }
+
+    /// How far a follower may write pages: versions behind it are kept for that.
+    func advanceMark(to lsn: LSN) { mark.max(lsn.rawValue, ordering: .acquiringAndReleasing) }
+
+    /// A follower has more of the log, durably.
+    func advance(to lsn: LSN) { reached.max(lsn.rawValue, ordering: .acquiringAndReleasing) }
+    private var end: LSN { LSN(reached.load(ordering: .acquiring)) }
 
     /// From now on every call goes to `log`.
     func replace(with log: any EngineLog) { promoted.withLock { $0 = log } }
@@ -22,7 +33,7 @@ final class PausedLog: EngineLog, Sendable {
 
     var appendedLSN: LSN { log?.appendedLSN ?? end }
     var durableLSN: LSN { log?.durableLSN ?? end }
-    var durableMark: LSN { log?.durableMark ?? end }
+    var durableMark: LSN { log?.durableMark ?? LSN(mark.load(ordering: .acquiring)) }
     var needsWitness: Bool { log?.needsWitness ?? false }
     func reserve(bytes: Int) throws(WALError) { try required().reserve(bytes: bytes) }
     func append(

@@ -12,6 +12,10 @@ import HoldfastWAL
 /// 5. The control file names the new timeline, and that this node wrote the log itself from the switch on.
 /// 6. The log is opened; the switch and the end of recovery are logged.
 /// 7. The signals and the label are removed, durably; then commits may be acknowledged.
+///
+/// A follower claims before the control file begins redo at the switch, and takes no other number than the first: a claim
+/// that is lost leaves it a follower, and its redo point one of the leader's, behind which every page's first change is an
+/// image. After a crash between its claim and that it replays to the switch again (`resume`).
 struct Promotion<D: Disk> {
     let disk: D
     let file: ControlFile<D>
@@ -19,7 +23,7 @@ struct Promotion<D: Disk> {
     let redo: Redo
     let options: EngineOptions
     let source: any RecoverySource
-    let signal: RecoverySignal
+    let order: PromotionOrder
     let history: TimelineHistory
     let failure: FailureLatch
 
@@ -38,15 +42,43 @@ struct Promotion<D: Disk> {
     }
 
     /// Steps 1 and 2.
-    func begin(_ reached: ArchiveRecovery<D>.Reached, _ state: ReplayedState) throws -> PromoteSignal {
+    func begin(_ reached: Reached, _ state: ReplayedState) throws -> PromoteSignal {
         // After the control file has named the new timeline there is no way back to another number.
         if let named = try named() { return named }
-        try cache.writeOut(cache.dirtyPages(through: .max))
-        precondition(cache.dirtyPages(through: .max).isEmpty, "a promotion left pages behind")
-        if !planted(.promotionWithoutSync) { try onDisk { () throws(DiskError) in try cache.store.sync() } }
+        try settlePages()
         let next = PromoteSignal(
             timeline: try number(), token: .random(), switchLSN: reached.end, chain: reached.chain)
         try write(next)
+        if !order.takesNextClaim, order.usesArchive {
+            do {
+                try source.claim(next.timeline, history: branch(next).encoded())
+            } catch {
+                // Another has it, or nobody knows: this node stays what it is. Should the claim be its own all the same, a
+                // later attempt is refused by that name, and says so.
+                try? onDisk { () throws(DiskError) in
+                    try disk.remove(PromoteSignal.path)
+                    try disk.syncDirectory("")
+                }
+                throw error
+            }
+        }
+        try moveRedo(reached, state)
+        return next
+    }
+
+    /// A follower that had claimed, and crashed before it moved its redo point, has replayed to the switch again.
+    func resume(_ reached: Reached, _ state: ReplayedState) throws {
+        try settlePages()
+        try moveRedo(reached, state)
+    }
+
+    private func settlePages() throws {
+        try cache.writeOut(cache.dirtyPages(through: .max))
+        precondition(cache.dirtyPages(through: .max).isEmpty, "a promotion left pages behind")
+        if !planted(.promotionWithoutSync) { try onDisk { () throws(DiskError) in try cache.store.sync() } }
+    }
+
+    private func moveRedo(_ reached: Reached, _ state: ReplayedState) throws {
         var control = file.current
         control.redo = .init(timeline: reached.timeline, lsn: reached.end)
         control.redoChain = reached.chain
@@ -55,20 +87,20 @@ struct Promotion<D: Disk> {
         control.lastCommitTime = state.lastTime
         control.greatestRedo = max(state.greatestRedo, reached.end)
         try onDisk { () throws(DiskError) in try file.write(control) }
-        return next
     }
 
     /// Steps 3 to 7.
     func finish(_ begun: PromoteSignal, _ state: ReplayedState) throws -> RecoveredEngine {
         var promote = begun
         var branched = try branch(promote)
-        if signal.usesArchive {
+        if order.usesArchive {
             while true {
                 do {
                     try source.claim(promote.timeline, history: branched.encoded())
                     break
                 } catch {
                     // Lost only when the number is another's by now; any other failure is told.
+                    guard order.takesNextClaim else { throw error }
                     let next = try number()
                     guard next > promote.timeline else { throw error }
                     promote.timeline = next
@@ -90,7 +122,7 @@ struct Promotion<D: Disk> {
         control.ownFrom = .init(timeline: promote.timeline, lsn: promote.switchLSN)
         control.minimumRecoveryPoint = nil
         control.demand = nil
-        control.isArchiving = signal.usesArchive && options.archiving ?? true
+        control.isArchiving = order.usesArchive && options.archiving ?? true
         control.greatestRedo = max(state.greatestRedo, promote.switchLSN)
         // The log's first segment exists and has room before there is no way back.
         let log = try openLog(control, promote, state)
@@ -113,7 +145,8 @@ struct Promotion<D: Disk> {
     static func removeSignals(_ disk: D) throws(EngineError) {
         try onDisk { () throws(DiskError) in
             // The promotion's own signal last: while it is there the others are known to be done with.
-            for name in [BackupLabel.path, RecoverySignal.fileName, PromoteSignal.path] where try disk.exists(name) {
+            for name in [BackupLabel.path, RecoverySignal.fileName, StandbySignal.fileName, PromoteSignal.path]
+            where try disk.exists(name) {
                 try disk.remove(name)
                 if !planted(.unsyncedSignalRemoval) { try disk.syncDirectory("") }
             }
@@ -121,8 +154,9 @@ struct Promotion<D: Disk> {
     }
 
     private func number() throws -> TimelineID {
-        guard !signal.usesArchive else {
-            return try source.timelineToClaim(own: history.entries.map(\.timeline), isForced: true)
+        guard !order.usesArchive else {
+            return try source.timelineToClaim(
+                own: history.entries.map(\.timeline), isForced: order.takesNextClaim)
         }
         let own = history.timeline
         guard own.rawValue < UInt32.max else {
@@ -137,11 +171,11 @@ struct Promotion<D: Disk> {
 
     /// The new timeline's history: what lies behind the switch on the old one is not in it.
     private func branch(_ promote: PromoteSignal) throws(EngineError) -> TimelineHistory {
-        let reason = "restored from \(signal.backup) to \(signal.target)"
         return try onLog { () throws(WALError) in
             try history.truncated(at: promote.switchLSN).branching(
                 .init(
-                    timeline: promote.timeline, switchLSN: promote.switchLSN, token: promote.token, reason: reason))
+                    timeline: promote.timeline, switchLSN: promote.switchLSN, token: promote.token,
+                    reason: order.reason))
         }
     }
 
@@ -158,6 +192,8 @@ struct Promotion<D: Disk> {
         var borrowed: SegmentName?
         for parent in branched.entries.dropLast().reversed() where parent.switchLSN < number.end {
             let name = SegmentName(timeline: parent.timeline, segment: number)
+            // A follower has received it.
+            if try onDisk({ () throws(DiskError) in try disk.exists(name.walPath) }) { break }
             guard let segment = try source.segment(name, reusing: nil) else { continue }
             try onDisk { () throws(DiskError) in
                 try disk.replaceAtomically(name.walPath, with: Array(segment.bytes))
@@ -218,5 +254,21 @@ struct Promotion<D: Disk> {
             throw EngineError.recoveryFailed(named.switchLSN, "\(PromoteSignal.path) is of another promotion")
         }
         return named
+    }
+}
+
+/// Why a timeline is opened, and what a claim means to it.
+struct PromotionOrder {
+    /// For the history's line.
+    var reason: String
+    /// Whether a number is claimed in the repository.
+    var usesArchive: Bool
+    /// Another's claim is passed over, and one that is lost takes the next number: what a restore to a moment means.
+    var takesNextClaim: Bool
+
+    static func restore(_ signal: RecoverySignal) -> PromotionOrder {
+        PromotionOrder(
+            reason: "restored from \(signal.backup) to \(signal.target)", usesArchive: signal.usesArchive,
+            takesNextClaim: true)
     }
 }

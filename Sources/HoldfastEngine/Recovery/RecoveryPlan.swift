@@ -16,7 +16,7 @@ struct RecoveryPlan {
     ///   `recoveryFailed` when label and control file contradict each other.
     init<D: Disk>(disk: D, control: ControlData) throws {
         if control.state == .restoring { throw EngineError.restoreInProgress(control.command) }
-        for name in [RecoverySignal.fileName, "standby.signal", "promote.signal"]
+        for name in [RecoverySignal.fileName, StandbySignal.fileName, PromoteSignal.path]
         where try onDisk({ () throws(DiskError) in try disk.exists(name) }) {
             throw EngineError.needsArchive("\(name) asks for it")
         }

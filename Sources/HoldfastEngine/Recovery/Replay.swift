@@ -4,7 +4,7 @@ import HoldfastWAL
 /// Drives replay: reads records, puts commits together, applies them. Where the segments come from is the reader's
 /// source, where to stop is `judge`, what happens at the end is the caller's.
 final class Replay<Source: SegmentSource> {
-    let reader: LogReader<Source>
+    private(set) var reader: LogReader<Source>
     let redo: Redo
     private let assembler = CommitAssembler()
 
@@ -19,6 +19,10 @@ final class Replay<Source: SegmentSource> {
     private(set) var stopChain: UInt32?
     /// The CRC before the parts of the commit that is being put together.
     private var beginChain: UInt32?
+    /// Carries commits out in place of `redo`, once there are readers.
+    var applier: ((AssembledCommit) throws -> Void)?
+    /// Told of each checkpoint of the leader: its redo point, and where its record ends.
+    var onCheckpoint: ((ReplayedCheckpoint) -> Void)?
 
     init(_ reader: LogReader<Source>, _ redo: Redo, from control: ControlData, start: LSN) {
         self.reader = reader
@@ -27,6 +31,13 @@ final class Replay<Source: SegmentSource> {
         lastTime = control.lastCommitTime
         greatestRedo = planted(.redoPointForgotten) ? .zero : max(control.greatestRedo, start)
         appliedEnd = start
+    }
+
+    /// Goes on with another reader, at the same place, along a history that goes on further. Parts of a commit that was cut
+    /// there are dropped by the next beginning.
+    func go(on reader: LogReader<Source>) {
+        precondition(reader.position == self.reader.position, "replay cannot jump in the log")
+        self.reader = reader
     }
 
     enum Stop: Equatable {
@@ -44,7 +55,8 @@ final class Replay<Source: SegmentSource> {
         try redo.cache.touchingAhead { try replay(until: judge) }
     }
 
-    private func replay(until judge: (ReplayPoint) throws -> TargetJudge.Verdict) throws -> Stop {
+    /// The same with readers about: memory is not touched ahead.
+    func replay(until judge: (ReplayPoint) throws -> TargetJudge.Verdict) throws -> Stop {
         while let record = try next() {
             if redo.raise == nil { redo.durableMark = max(redo.durableMark, reader.greatestMark) }
             if record.kind == .commit, record.flags.contains(.begin) { beginChain = record.previousCRC }
@@ -57,7 +69,7 @@ final class Replay<Source: SegmentSource> {
                     stopChain = beginChain
                     return .before(commit.start)
                 }
-                try redo.apply(commit)
+                if let applier { try applier(commit) } else { try redo.apply(commit) }
                 lastTransaction = max(lastTransaction, commit.last)
                 lastTime = max(lastTime, commit.time)
                 appliedEnd = commit.end
@@ -100,9 +112,13 @@ final class Replay<Source: SegmentSource> {
         }
         let body = try onLog { () throws(WALError) in try RecordBody(decoding: record) }
         switch body {
-        case .checkpoint(let redo, _, let last, _):
+        case .checkpoint(let redo, let timeline, let last, let time):
             if !planted(.redoPointForgotten) { greatestRedo = max(greatestRedo, redo) }
             lastTransaction = max(lastTransaction, last)
+            onCheckpoint?(
+                ReplayedCheckpoint(
+                    redo: redo, timeline: timeline, start: record.start, end: record.end, lastTransaction: last,
+                    time: time))
         case .backupEnd(let start, _, _, _): backupEnds[start] = record.end
         case .restorePoint(let name, let time):
             return ReplayPoint(kind: .restorePoint(name), end: record.end, time: time)
@@ -110,6 +126,17 @@ final class Replay<Source: SegmentSource> {
         }
         return ReplayPoint(kind: .other, end: record.end, time: body.time)
     }
+}
+
+/// A checkpoint of the leader, as its record tells it.
+struct ReplayedCheckpoint: Sendable {
+    var redo: LSN
+    var timeline: TimelineID
+    /// Of the record.
+    var start: LSN
+    var end: LSN
+    var lastTransaction: TransactionID
+    var time: Int64
 }
 
 extension EngineError {

@@ -68,6 +68,38 @@ final class WriteSet {
         return address
     }
 
+    // MARK: For redo beside readers
+
+    /// A private copy of `page`, its hole too, for a logged difference.
+    func copyForDifference(_ page: PageNumber) throws(EngineError) -> UnsafeMutableRawPointer {
+        let known = own[page]
+        if known != 0 { return cache.frames.address(known) }
+        try checkBudget()
+        let base = try pinned(page)
+        let slot = try taking(releasing: base)
+        let to = cache.frames.address(slot)
+        to.copyMemory(from: cache.frames.address(base), byteCount: Page.bytes)
+        add(page, slot, base, false)
+        return to
+    }
+
+    /// A private page of undefined bytes for a logged image, which writes them all. The old version, if there is a sound
+    /// one, is brought into memory first: a snapshot may see it, and the new one will take its place in the file.
+    func placeForImage(_ page: PageNumber) throws(EngineError) -> UnsafeMutableRawPointer {
+        let known = own[page]
+        if known != 0 { return cache.frames.address(known) }
+        try checkBudget()
+        var base: UInt32 = 0
+        do throws(EngineError) {
+            base = try pinned(page)
+        } catch {
+            guard case .damagedPage = error else { throw error }
+        }
+        let slot = try taking(releasing: base)
+        add(page, slot, base, true)
+        return cache.frames.address(slot)
+    }
+
     private func checkBudget() throws(EngineError) {
         guard pages.count < cache.transactionSlots else {
             throw .transactionTooLarge(limit: cache.transactionSlots * Page.bytes)

@@ -88,6 +88,19 @@ struct ServerCommands: Sendable {
         }
     }
 
+    /// What a follower says besides.
+    private func followerFields(_ status: EngineStatus) -> [(name: String, value: WireValue)] {
+        guard let follower = status.follower else { return [] }
+        // Of a follower that has everything there is no lag, however long ago the last commit was.
+        let isBehind = follower.positions.applied < follower.leaderLSN
+        let lag = isBehind && status.lastCommitTime > 0 ? max(0, systemClockMicroseconds() - status.lastCommitTime) : 0
+        return [
+            ("phase", .simple(follower.phase.rawValue)), ("leader", .simple(follower.leader ?? "")),
+            ("received_lsn", .simple(follower.positions.received.description)),
+            ("lag_milliseconds", .integer(lag / 1000)), ("stream_faults", .integer(Int64(follower.faults))),
+        ]
+    }
+
     /// The fields of `holdfast status`.
     private func status() throws -> [(name: String, value: WireValue)] {
         let status = engine.status
@@ -101,11 +114,13 @@ struct ServerCommands: Sendable {
             }
         var warnings = (archive?.warnings ?? []) + status.warnings
         if let refusal = status.writeRefusal { warnings.append(refusal) }
+        if let problem = status.follower?.problem { warnings.append(problem) }
         return [
             ("role", .simple(role)), ("timeline", .integer(Int64(status.timeline.rawValue))),
             ("token", .simple(status.timelineToken.description)), ("lsn", .simple(status.durableLSN.description)),
             ("replay_lsn", .simple(status.publishedLSN.description)),
-            ("leader_lsn", .simple(status.durableLSN.description)), ("lag_bytes", .integer(0)),
+            ("leader_lsn", .simple((status.follower?.leaderLSN ?? status.durableLSN).description)),
+            ("lag_bytes", .integer(status.follower.map { Int64($0.leaderLSN - $0.positions.applied) } ?? 0)),
             ("archived_lsn", .simple(archive?.archivedLSN ?? "")),
             ("system_identifier", .simple(status.systemIdentifier.description)),
             ("data", .simple(report.identity.data)), ("data_device", .integer(report.identity.device)),
@@ -123,6 +138,6 @@ struct ServerCommands: Sendable {
                     status.lastCheckpointTime == 0 ? "" : Timestamp.text(microseconds: status.lastCheckpointTime))
             ),
             ("backups", .integer(Int64(status.runningBackups))),
-        ]
+        ] + followerFields(status)
     }
 }

@@ -12,6 +12,7 @@ struct RestoreCommand: ParsableCommand {
               holdfast restore --cluster main --data /var/lib/holdfast/new
               holdfast restore --data /var/lib/holdfast/new --target-time 2026-11-24T02:00:00+01:00
               holdfast restore --data /var/lib/holdfast/new --target-name before-the-accident
+              holdfast restore --data /var/lib/holdfast/replica --follow 10.0.0.1:6420
               holdfast restore --data /tmp/copy --target-lsn 0/3000028 --exclusive --no-archive
             """)
 
@@ -19,7 +20,10 @@ struct RestoreCommand: ParsableCommand {
     @Option(help: "The directory to make.") var data: String?
     @Option(help: "A backup's id; default: the newest from which the target can be reached.") var backup: String?
     @OptionGroup var target: TargetOptions
-    @Option(help: "Not in this release.") var follow: String?
+    @Option(help: "Make a follower of this leader, HOST:PORT or unix:PATH; may be given several times.")
+    var follow: [String] = []
+    @Option(help: "With --follow: the replication slot to ask for.") var slot: String?
+    @Option(help: "With --follow: how the follower names itself; default: the host's name.") var node: String?
     @Flag(help: "Not in this release.") var delta = false
     @Flag(help: "A test copy: it neither claims a timeline nor archives.") var noArchive = false
     @Flag(help: "Restore although the cluster's leader is alive: it stops accepting writes.") var takeOver = false
@@ -28,7 +32,6 @@ struct RestoreCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        if follow != nil { throw NotInThisRelease("restore --follow") }
         if delta { throw NotInThisRelease("restore --delta") }
         guard !(noArchive && takeOver) else {
             throw UsageError(what: "--no-archive and --take-over exclude each other", next: "give one of them")
@@ -42,6 +45,7 @@ struct RestoreCommand: ParsableCommand {
         restore.request.isCopy = noArchive
         restore.request.takesOver = takeOver
         if let workers { restore.request.workers = workers }
+        try restore.follow(follow, node: node, slot: slot)
         restore.request.command = RestoreCluster.repeatable(CommandLine.arguments)
         restore.progress = { bar.report(done: $0, total: $1) }
         defer { bar.finish() }

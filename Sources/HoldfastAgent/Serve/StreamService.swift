@@ -1,0 +1,49 @@
+import Foundation
+import HoldfastCore
+import HoldfastEngine
+import HoldfastReplica
+import HoldfastWire
+import Logging
+import ServiceLifecycle
+import Synchronization
+
+/// Keeps a follower's stream running until the node is promoted or stops.
+struct StreamService: NamedService {
+    let engine: Engine
+    /// The configuration's `follow:`, before those that the restore left.
+    let leaders: [WireAddress]
+    let log: Logger
+
+    func run() async throws {
+        guard let follower = engine.logFollower else { return await Pause.untilShutdown() }
+        var leaders = leaders
+        for text in follower.signal.follow {
+            if let address = try? WireAddress(text), !leaders.contains(address) { leaders.append(address) }
+        }
+        if leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
+        let (log, engine) = (log, engine)
+        let stream = LogStream(follower, leaders: leaders) { event in
+            switch event {
+            case .began(let leader, let lsn, let timeline):
+                log.info(
+                    "streaming",
+                    metadata: ["leader": "\(leader)", "lsn": "\(lsn)", "timeline": "\(timeline.rawValue)"])
+            case .ended(let leader, let why):
+                log.notice("the stream ended", metadata: ["leader": "\(leader)", "why": "\(why ?? "in order")"])
+            }
+        }
+        // Nobody waits for the thread: it may stand in a read of a leader that is silent, and what it brings once the node
+        // stops or was promoted is refused.
+        let ending = StopFlag()
+        Thread.detachNewThread { stream.run { !engine.isFollower || ending.isSet } }
+        await Pause.untilShutdown()
+        ending.set()
+    }
+}
+
+/// Set once.
+private final class StopFlag: Sendable {
+    private let value = Atomic(false)
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
+}

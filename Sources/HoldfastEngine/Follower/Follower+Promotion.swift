@@ -1,0 +1,99 @@
+import HoldfastCore
+import HoldfastWAL
+
+extension Follower {
+    func promote() throws -> (log: any EngineLog, end: LSN) {
+        try locked { state in
+            guard !state.isBroken else { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
+            state.isPromoting = true
+        }
+        do {
+            return try finishAndOpen()
+        } catch {
+            locked { $0.isPromoting = false }
+            if failure.reason == nil, let engine, !isStopping { start(engine) }
+            throw error
+        }
+    }
+
+    private func finishAndOpen() throws -> (log: any EngineLog, end: LSN) {
+        // Whoever receives has left, or is refused from here on; what has come whole counts.
+        receiving.lock()
+        let received = locked { state in
+            state.isStreaming = false
+            return state.received
+        }
+        defer { receiving.unlock() }
+        try onLog { () throws(WALError) in _ = try received?.flush() }
+        received?.wake()
+        monitor.lock()
+        monitor.broadcast()
+        while state.threads > 0 { monitor.wait() }
+        monitor.unlock()
+        try locked { state in
+            if state.isBroken { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
+        }
+
+        let end = replay.reader.position
+        let control = file.current
+        guard end >= LogLayout.canonical(control.knownDurableEnd) else {
+            throw EngineError.recoveryFailed(
+                end,
+                "this node had the log up to \(control.knownDurableEnd) and cannot read it: a promotion would lose that"
+            )
+        }
+        guard let chain = replay.reader.chain else {
+            throw EngineError.recoveryFailed(end, "nothing was replayed yet")
+        }
+        received?.close()
+        segments.received = nil
+        locked { $0.received = nil }
+        _ = try raiseMinimum(to: end)
+        let history = replay.reader.history
+        let reached = Reached(end: end, chain: chain, timeline: history.timeline(at: end))
+        let state = ReplayedState(replay)
+        let promotion = promotion(history)
+        let recovered = try promotion.finish(try promotion.begin(reached, state), state)
+        try markForArchive(below: end, except: file.current.timeline)
+        return (recovered.log, recovered.end)
+    }
+
+    private func promotion(_ history: TimelineHistory) -> Promotion<D> {
+        Promotion(
+            disk: disk, file: file, cache: cache, redo: redo, options: options, source: source,
+            order: PromotionOrder(reason: "promoted by \(signal.node)", usesArchive: true, takesNextClaim: false),
+            history: history, failure: failure)
+    }
+
+    /// Whole segments of the timelines before: the leader may not have archived them. Pushing one again does no harm.
+    private func markForArchive(below lsn: LSN, except own: TimelineID) throws {
+        guard file.current.isArchiving else { return }
+        try onDisk { () throws(DiskError) in
+            let marked = Set(try disk.list("wal/archive_status"))
+            for name in try disk.list("wal").compactMap({ SegmentName($0) })
+            where name.timeline != own && name.segment.end <= lsn && !marked.contains("\(name).done") {
+                try disk.open(name.readyPath, .createOrOpen).close()
+            }
+            try disk.syncDirectory("wal/archive_status")
+        }
+    }
+
+    /// A promotion that an earlier process began here: after its claim it goes on, before it the node follows.
+    func begunPromotion() throws -> (Promotion<D>, PromoteSignal)? {
+        guard try onDisk({ () throws(DiskError) in try disk.exists(PromoteSignal.path) }) else { return nil }
+        let begun = try PromoteSignal(
+            decoding: onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) })
+        let promotion = promotion(replay.reader.history)
+        if file.current.redo.lsn == begun.switchLSN { return (promotion, begun) }
+        if let bytes = try source.history(begun.timeline),
+            try TimelineHistory(decoding: bytes).current.token == begun.token
+        {
+            return (promotion, begun)
+        }
+        try onDisk { () throws(DiskError) in
+            try disk.remove(PromoteSignal.path)
+            try disk.syncDirectory("")
+        }
+        return nil
+    }
+}

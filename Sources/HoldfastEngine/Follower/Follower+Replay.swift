@@ -1,0 +1,235 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// The replaying thread.
+extension Follower {
+    /// While no stream runs the archive is looked at so often.
+    private static var archiveMilliseconds: Int64 { 1000 }
+    /// Log that is replayed at most before readers see it.
+    private static var batchBytes: Int { 32 << 20 }
+    /// No error that says "try again" is reported more often.
+    private static var retryMilliseconds: Int { 500 }
+
+    func replayLoop() {
+        let reader = cache.readers.claim()
+        cache.readers.enter(reader)
+        defer {
+            cache.readers.leave(reader)
+            cache.readers.release(reader)
+        }
+        while !locked({ $0.isStopping }), failure.reason == nil {
+            do {
+                let stop = try replay.replay { [unowned self] _ in
+                    cache.readers.refresh(reader)
+                    return isStopping ? .stopBefore : .apply
+                }
+                try show()
+                guard case .logEnded = stop, let end = replay.reader.end else { return }
+                cache.readers.refresh(reader)
+                guard try findMore(behind: end) else { return }
+            } catch {
+                if let archive = segments.failure {
+                    // What was read so far stands; the archive may answer again.
+                    report("\(archive)")
+                    pause(milliseconds: Self.retryMilliseconds)
+                    if locked({ $0.isPromoting }) {
+                        do { try show() } catch { report("\(error)") }
+                        return
+                    }
+                } else if isStopping {
+                    return
+                } else {
+                    giveUp("\(error)")
+                    return
+                }
+            }
+        }
+    }
+
+    private func report(_ problem: String?) { locked { $0.problem = problem } }
+
+    private func giveUp(_ why: String) {
+        writes.discard()
+        locked { state in
+            state.isBroken = true
+            state.problem = "replay cannot go on: \(why)"
+        }
+    }
+
+    // MARK: Carrying out
+
+    /// Redo on copies, which readers see with the whole batch.
+    func apply(_ commit: AssembledCommit) throws {
+        if batch.bytes >= Self.batchBytes || writes.pages.count >= cache.transactionSlots / 2 { try show() }
+        var changes = commit.changes
+        while let change = try impossible({ () throws(ImpossibleChange) in try changes.next() }) {
+            let place: UnsafeMutableRawPointer
+            if change.isImage {
+                try onDisk { () throws(DiskError) in try cache.store.extend(toCover: change.page) }
+                place = try writes.placeForImage(change.page)
+            } else {
+                place = try writes.copyForDifference(change.page)
+            }
+            _ = try impossible { () throws(ImpossibleChange) in
+                try HoldfastWAL.apply(change, to: place, commitEnd: commit.end)
+            }
+        }
+        batch.first = min(batch.first, commit.start)
+        batch.end = commit.end
+        batch.bytes += commit.payload.count
+    }
+
+    @inline(__always)
+    private func impossible<R>(_ body: () throws(ImpossibleChange) -> R) throws(EngineError) -> R {
+        do throws(ImpossibleChange) { return try body() } catch { throw EngineError(error) }
+    }
+
+    /// Shows readers everything that was read: all of a commit at once, and no part of one that has not come whole.
+    private func show() throws {
+        let end = replay.reader.position
+        defer { batch = Batch() }
+        guard let engine else { return }
+        engine.commitLock.lock()
+        if !writes.isEmpty {
+            cache.install(writes, end: batch.end, from: LSN(batch.first.rawValue + 1))
+            writes.forgetInstalled()
+        }
+        engine.lastTransaction = max(engine.lastTransaction, replay.lastTransaction)
+        engine.lastCommitTime = max(engine.lastCommitTime, replay.lastTime)
+        engine.greatestRedo = max(engine.greatestRedo, replay.greatestRedo)
+        engine.setInstalled(end)
+        engine.commitLock.unlock()
+        log.advance(to: end)
+        engine.publish(through: end)
+        setApplied(end)
+        // Versions above the mark are kept: it follows before they fill their memory.
+        if cache.versionCount > cache.versionSlots / 4 {
+            _ = try raiseMinimum(to: end)
+            cache.prune(published: engine.publishedLSN, mark: durableMark)
+        }
+    }
+
+    // MARK: Where the log goes on
+
+    /// The log ended for the reader: waits until it goes on.
+    /// - Returns: `false` when the thread is to end.
+    private func findMore(behind end: LogEnd) throws -> Bool {
+        let position = end.position
+        var looked = Int64.min / 2
+        while true {
+            let (received, ending, isStreaming, isPromoting, isStopping, looksNow) = locked { state in
+                defer { state.looksNow = false }
+                return (
+                    state.received, state.ending, state.isStreaming, state.isPromoting, state.isStopping,
+                    state.looksNow
+                )
+            }
+            if isStopping { return false }
+            if let received, received.durableLSN > position {
+                segments.received = received
+                return true
+            }
+            if let ending, !isStreaming, LogLayout.canonical(ending.lsn) == position {
+                try adopt(ending.history, at: end)
+                return true
+            }
+            let now = monotonicMicroseconds() / 1000
+            if !isStreaming, looksNow || isPromoting || now - looked >= Self.archiveMilliseconds {
+                looked = now
+                do {
+                    if try segments.takeFromArchive(SegmentNumber(containing: position), replay.reader.history) {
+                        dropReceived()
+                        locked { $0.phase = .archive }
+                        return true
+                    }
+                    if !isPromoting, try adoptNewer(at: end) { return true }
+                } catch {
+                    report("\(error)")
+                }
+            }
+            if isPromoting, !isStreaming { return false }
+            if received == nil { try beginReceiving(at: end) }
+            locked { $0.received }?.wait(beyond: position, milliseconds: 200)
+        }
+    }
+
+    /// The archive has no more: a stream may bring it.
+    private func beginReceiving(at end: LogEnd) throws {
+        segments.forgetArchive()
+        source.replayEnded()
+        let (onFatal, failure) = (options.onFatal, failure)
+        let history = replay.reader.history
+        let received = try onLog { () throws(WALError) in
+            try ReceivedLog(
+                disk: disk, system: file.current.system, history: history, position: end.position,
+                chain: replay.reader.chain,
+                onFatal: { error in if failure.set(error.description) { onFatal(error) } })
+        }
+        segments.received = received
+        locked { state in
+            state.received = received
+            if state.phase == .archive { state.phase = .waiting }
+            monitor.broadcast()
+        }
+    }
+
+    /// No stream runs.
+    private func dropReceived() {
+        segments.received = nil
+        let received = locked { state in
+            defer { state.received = nil }
+            return state.received
+        }
+        received?.close()
+    }
+
+    // MARK: Timelines
+
+    /// Whether another node has claimed a timeline that goes on from here.
+    private func adoptNewer(at end: LogEnd) throws -> Bool {
+        let own = replay.reader.history
+        guard let bytes = try source.newestHistory(above: own.timeline) else { return false }
+        let newer = try TimelineHistory(decoding: bytes)
+        guard newer.entry(own.timeline)?.token == own.current.token else { return false }
+        guard newer.contains(own.timeline, end.position) else {
+            report(
+                "timeline \(newer.timeline) left this node's timeline at \(newer.end(of: own.timeline) ?? .zero), and this "
+                    + "node's log goes on to \(end.position): it must be rewound")
+            return false
+        }
+        // Its own log may lack what lies before the switch: then that comes first.
+        guard newer.end(of: own.timeline).map({ LogLayout.canonical($0) <= end.position }) ?? false else {
+            return false
+        }
+        try adopt(newer, at: end)
+        return true
+    }
+
+    /// Goes on along `history` from where the log ended, which is the place where its next timeline begins.
+    func adopt(_ history: TimelineHistory, at end: LogEnd) throws {
+        dropReceived()
+        segments.forgetArchive()
+        let old = replay.reader.history.timeline
+        try onDisk { () throws(DiskError) in
+            try disk.replaceAtomically(TimelineHistory.walPath(history.timeline), with: history.encoded())
+        }
+        let ending = EndOfLog(disk: disk, system: file.current.system)
+        let parent = SegmentName(timeline: old, segment: SegmentNumber(containing: end.position))
+        try onLog { () throws(WALError) in
+            // The new timeline's first segment begins with the old bytes, as it does on the node that opened it.
+            if LogLayout.offset(end.position) > 0, try ending.segments().contains(parent) {
+                try ending.branch(history.truncated(at: end.position))
+            }
+            try ending.removeBeyondSwitch(old, at: end.position)
+        }
+        let reader = LogReader(
+            source: segments, system: file.current.system, history: history, from: end.position, chain: end.chain)
+        replay.go(on: reader)
+        source.willReplay(history.entries.map { ($0.timeline, $0.switchLSN) })
+        locked { state in
+            state.history = history
+            state.ending = nil
+            state.problem = nil
+        }
+    }
+}

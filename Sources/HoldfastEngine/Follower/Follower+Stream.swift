@@ -1,0 +1,81 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// What the receiving thread calls.
+extension Follower {
+    func beginStream() throws -> StreamRequest? {
+        receiving.lock()
+        defer { receiving.unlock() }
+        let (received, entry) = locked { state -> (ReceivedLog<D>?, TimelineHistory.Entry) in
+            let mayStream = !state.isPromoting && !state.isStopping && !state.isBroken && state.ending == nil
+            if mayStream, state.received != nil { state.isStreaming = true }
+            return (mayStream ? state.received : nil, state.history.current)
+        }
+        guard let received else { return nil }
+        let (position, chain) = received.resume()
+        return StreamRequest(
+            systemIdentifier: file.current.system, timeline: entry.timeline, token: entry.token, position: position,
+            chain: chain)
+    }
+
+    func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws {
+        receiving.lock()
+        defer { receiving.unlock() }
+        let received = try open()
+        do throws(WALError) {
+            try received.receive(bytes, at: lsn)
+        } catch {
+            if case .invalid = error { locked { $0.faults += 1 } }
+            throw EngineError(error)
+        }
+        log.advance(to: received.durableLSN)
+    }
+
+    func flush() throws {
+        receiving.lock()
+        defer { receiving.unlock() }
+        let received = try open()
+        log.advance(to: try onLog { () throws(WALError) in try received.flush() })
+    }
+
+    /// Under `receiving`.
+    private func open() throws(EngineError) -> ReceivedLog<D> {
+        let received = locked { $0.isStreaming && !$0.isPromoting && !$0.isStopping ? $0.received : nil }
+        guard let received else { throw .closed }
+        return received
+    }
+
+    func leaderIs(at durable: LSN, clock: Int64, archived: LSN, address: String) {
+        locked { state in
+            state.leader = address
+            state.leaderLSN = durable
+            state.leaderClock = clock
+            state.archived = max(state.archived, archived)
+            state.problem = nil
+        }
+    }
+
+    func timelineEnded(at lsn: LSN, history: [UInt8]) throws {
+        try flush()
+        let next = try onLog { () throws(WALError) in try TimelineHistory(decoding: history) }
+        let own = locked { $0.history.current }
+        guard next.entry(own.timeline)?.token == own.token, next.end(of: own.timeline) == lsn else {
+            throw EngineError.recoveryFailed(
+                lsn, "the leader says that timeline \(own.timeline) ends there, and its history does not")
+        }
+        locked { $0.ending = (lsn, next) }
+    }
+
+    func endStream(_ problem: String?, isGone: Bool) {
+        receiving.lock()
+        defer { receiving.unlock() }
+        locked { state in
+            state.isStreaming = false
+            state.phase = .waiting
+            state.looksNow = true
+            if let problem { state.problem = problem }
+            state.received?.wake()
+            monitor.broadcast()
+        }
+    }
+}

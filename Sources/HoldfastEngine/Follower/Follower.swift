@@ -1,0 +1,254 @@
+import HoldfastCore
+import HoldfastWAL
+import Synchronization
+
+/// A follower as its engine sees it, without its disk.
+protocol FollowerDriver: LogFollower {
+    var log: PausedLog { get }
+    var status: FollowerStatus { get }
+    /// The timeline that it follows, which may be newer than its redo point's.
+    var branch: TimelineHistory.Entry { get }
+    /// Begins to replay and to keep house. Holds the engine only while it works.
+    func start(_ engine: Engine)
+    /// Ends both threads; returns when they have ended. May be called again.
+    func stop()
+    /// Replays what was received, and opens a new timeline. When it throws, the node follows again.
+    func promote() throws -> (log: any EngineLog, end: LSN)
+}
+
+/// Replays a leader's log with readers about, for as long as the node follows.
+///
+/// **Where the log comes from.** The replaying thread reads `FollowerSegments`: `wal/`, else the archive. Where both end it
+/// makes a `ReceivedLog`, which a stream from a leader fills (`LogFollower`, called by whoever holds the connection). While
+/// no stream runs it looks into the archive again, and at claims of newer timelines; so archive and stream take turns.
+///
+/// **What is durable before what.** Only durable log is replayed. Pages are written up to the minimum recovery point, which
+/// the control file has durably before. A restartpoint takes over a redo point of the leader, behind which every page's first
+/// change is an image, once all pages below it are on the disk.
+///
+/// **Threads**: the replaying one; the keeper, who writes pages, takes restartpoints and makes segments ahead; the
+/// receiving one, which is not this type's. Locks, in this order: `receiving` (around what the receiving thread does), `monitor`
+/// (what the threads tell each other), the engine's commit lock, `controlling` (the control file).
+final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
+    // Sendable: see the locks; `replay`, `segments`, `writes` and `batch` are the replaying thread's while it runs.
+    let disk: D
+    let file: ControlFile<D>
+    let options: EngineOptions
+    let source: any FollowerSource
+    let signal: StandbySignal
+    let cache: PageCache
+    let redo: Redo
+    let segments: FollowerSegments<D>
+    let replay: Replay<FollowerSegments<D>>
+    let failure: FailureLatch
+    let log: PausedLog
+
+    let writes: WriteSet
+    var batch = Batch()
+    weak var engine: Engine?
+
+    let receiving = Monitor()
+    let monitor = Monitor()
+    /// Guarded by `monitor`.
+    var state: State
+    let controlling = Monitor()
+    private let applied: Atomic<UInt64>
+
+    /// Commits that were carried out and not yet shown to readers.
+    struct Batch {
+        var first = LSN.max
+        var end = LSN.zero
+        var bytes = 0
+    }
+
+    struct State {
+        var history: TimelineHistory
+        var received: ReceivedLog<D>?
+        var isStreaming = false
+        /// The archive may have what the stream has not: look at once.
+        var looksNow = false
+        var isPromoting = false
+        var isStopping = false
+        var threads = 0
+        /// The stream's timeline ends here, and this is how it goes on.
+        var ending: (lsn: LSN, history: TimelineHistory)?
+        var checkpoint: ReplayedCheckpoint?
+        var phase = FollowerStatus.Phase.archive
+        var leader: String?
+        var leaderLSN = LSN.zero
+        var leaderClock: Int64 = 0
+        var archived = LSN.zero
+        var problem: String?
+        /// Replay met what it cannot go on behind: the node serves what it has.
+        var isBroken = false
+        var faults = 0
+    }
+
+    init(
+        disk: D, file: ControlFile<D>, options: EngineOptions, source: any FollowerSource, signal: StandbySignal,
+        cache: PageCache, redo: Redo, segments: FollowerSegments<D>, replay: Replay<FollowerSegments<D>>,
+        failure: FailureLatch
+    ) {
+        self.disk = disk
+        self.file = file
+        self.options = options
+        self.source = source
+        self.signal = signal
+        self.cache = cache
+        self.redo = redo
+        self.segments = segments
+        self.replay = replay
+        self.failure = failure
+        writes = WriteSet(cache)
+        log = PausedLog(at: replay.reader.position)
+        applied = Atomic(replay.reader.position.rawValue)
+        state = State(history: replay.reader.history)
+    }
+
+    func locked<R>(_ body: (inout State) throws -> R) rethrows -> R {
+        monitor.lock()
+        defer { monitor.unlock() }
+        return try body(&state)
+    }
+
+    var branch: TimelineHistory.Entry { locked { $0.history.current } }
+    var appliedLSN: LSN { LSN(applied.load(ordering: .acquiring)) }
+
+    /// Everything below `lsn` is shown to readers.
+    func setApplied(_ lsn: LSN) {
+        applied.max(lsn.rawValue, ordering: .acquiringAndReleasing)
+        monitor.lock()
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    // MARK: Beginning and end
+
+    /// Replay in place is over: from `end` on there are readers.
+    func handOver(at end: LSN) {
+        log.advance(to: end)
+        setApplied(end)
+        cache.follow(self)
+        replay.applier = { [unowned self] commit in try apply(commit) }
+        replay.onCheckpoint = { [unowned self] checkpoint in locked { $0.checkpoint = checkpoint } }
+    }
+
+    func start(_ engine: Engine) {
+        self.engine = engine
+        run { $0.replayLoop() }
+        run { $0.keeperLoop() }
+    }
+
+    private func run(_ body: @escaping @Sendable (Follower) -> Void) {
+        locked { $0.threads += 1 }
+        let isStarted = DetachedThread.start { [self] in
+            body(self)
+            ended()
+        }
+        if !isStarted { ended() }
+    }
+
+    private func ended() {
+        locked { $0.threads -= 1 }
+        monitor.lock()
+        monitor.broadcast()
+        monitor.unlock()
+    }
+
+    func stop() {
+        monitor.lock()
+        state.isStopping = true
+        state.received?.wake()
+        monitor.broadcast()
+        while state.threads > 0 { monitor.wait() }
+        let received = state.received
+        state.received = nil
+        monitor.unlock()
+        // Whoever receives has left, or meets the stop.
+        receiving.lock()
+        received?.close()
+        receiving.unlock()
+        source.replayEnded()
+    }
+
+    var isStopping: Bool { locked { $0.isStopping } }
+
+    /// Waits, unless the node stops or is to be promoted.
+    func pause(milliseconds: Int) {
+        monitor.lock()
+        if !state.isStopping, !state.isPromoting { monitor.wait(milliseconds: milliseconds) }
+        monitor.unlock()
+    }
+
+    // MARK: For others
+
+    var positions: FollowerPositions {
+        let received = locked { $0.received }
+        let applied = appliedLSN
+        let flushed = max(received?.durableLSN ?? applied, applied)
+        return FollowerPositions(
+            received: max(received?.receivedLSN ?? flushed, flushed), flushed: flushed, applied: applied)
+    }
+
+    var status: FollowerStatus {
+        let positions = positions
+        return locked { state in
+            FollowerStatus(
+                phase: state.isStreaming ? .streaming : state.phase, positions: positions, leader: state.leader,
+                leaderLSN: max(state.leaderLSN, positions.flushed), leaderClock: state.leaderClock,
+                problem: state.problem, faults: state.faults)
+        }
+    }
+
+    func waitApplied(beyond lsn: LSN, milliseconds: Int) {
+        monitor.lock()
+        if appliedLSN <= lsn, !state.isStopping { monitor.wait(milliseconds: milliseconds) }
+        monitor.unlock()
+    }
+}
+
+// MARK: The control file, and how far pages may be written
+
+extension Follower: DurabilitySource {
+    /// The minimum recovery point that the control file has.
+    var durableMark: LSN { log.durableMark }
+
+    func raiseMark() throws(EngineError) { _ = try raiseMinimum(to: engine?.installedLSN ?? appliedLSN) }
+
+    /// Pages through `lsn` (`nil`: through what was read) are about to be written: the control file says so first.
+    func raiseMinimum(to lsn: LSN?) throws(EngineError) -> LSN {
+        let target = lsn ?? replay.reader.position
+        try updateControl { control in
+            guard target > control.minimumRecoveryPoint?.lsn ?? .zero, !planted(.noMinimumRecoveryPoint) else {
+                return false
+            }
+            control.minimumRecoveryPoint = .init(timeline: history.timeline(at: target), lsn: target)
+            // What was replayed had been durable.
+            control.knownDurableEnd = max(control.knownDurableEnd, target)
+            return true
+        }
+        log.advanceMark(to: target)
+        return target
+    }
+
+    private var history: TimelineHistory { locked { $0.history } }
+
+    /// Changes the control file durably, when `body` says that it did. A failed sync is fatal.
+    func updateControl(_ body: (inout ControlData) -> Bool) throws(EngineError) {
+        controlling.lock()
+        defer { controlling.unlock() }
+        var control = file.current
+        guard body(&control) else { return }
+        do throws(DiskError) {
+            try file.write(control)
+        } catch {
+            throw error.isFailedSync ? fatal(error) : .disk(error)
+        }
+    }
+
+    func fatal(_ error: DiskError) -> EngineError {
+        let stopped = EngineError.stopped(error.description)
+        if failure.set(error.description) { options.onFatal(stopped) }
+        return stopped
+    }
+}

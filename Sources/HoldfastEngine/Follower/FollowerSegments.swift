@@ -1,0 +1,84 @@
+import HoldfastCore
+import HoldfastWAL
+
+/// The segments that a follower replays: what it is receiving, from memory; what lies in its `wal/`; else the archive's.
+/// Used by the replaying thread.
+final class FollowerSegments<D: Disk>: SegmentSource {
+    private let disk: D
+    private let local: DiskSegmentSource<D>
+    let source: any FollowerSource
+    /// What is received now.
+    var received: ReceivedLog<D>?
+    private var lent: LentSegment?
+    /// A segment of the archive, in memory; a local file of the same segment is not looked at while it is.
+    private var held: (name: SegmentName, segment: SegmentBuffer)?
+    /// The segment whose local file ends too early.
+    private var fromArchive: SegmentNumber?
+    /// Why the archive failed: the reader's own error cannot carry it.
+    private(set) var failure: (any Error)?
+
+    init(_ disk: D, _ source: any FollowerSource) {
+        self.disk = disk
+        self.source = source
+        local = DiskSegmentSource(disk: disk)
+    }
+
+    func find(_ name: SegmentName) throws(WALError) -> FoundSegment {
+        if let held, held.name == name { return .inMemory(held.segment.bytes) }
+        if let bytes = received?.find(name, for: &lent) { return .inMemory(bytes) }
+        if fromArchive != name.segment, try isLocal(name) { return .byReading }
+        return try fetch(name).map { .inMemory($0.bytes) } ?? .missing
+    }
+
+    func read(
+        _ name: SegmentName, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(WALError) -> Int? { try local.read(name, at: offset, into: buffer) }
+
+    private func isLocal(_ name: SegmentName) throws(WALError) -> Bool {
+        do throws(DiskError) { return try disk.exists(name.walPath) } catch { throw .disk(error) }
+    }
+
+    private func fetch(_ name: SegmentName) throws(WALError) -> SegmentBuffer? {
+        // The reader, which asks for another one, looks at the one before no longer. One of the same number, under another
+        // timeline's name, may yet be the one that is read.
+        var spent: SegmentBuffer?
+        if held?.name.segment != name.segment {
+            spent = held?.segment
+            held = nil
+        }
+        failure = nil
+        do {
+            guard let segment = try source.segment(name, reusing: spent) else { return nil }
+            held = (name, segment)
+            return segment
+        } catch {
+            failure = error
+            throw .invalid(at: name.segment.start, "the archive failed")
+        }
+    }
+
+    /// The log ended inside a segment, or before it: takes the archive's, if it has it under one of these timelines.
+    func takeFromArchive(_ number: SegmentNumber, _ history: TimelineHistory) throws -> Bool {
+        local.forget()
+        // What ended is the archive's own, or it was asked for a moment ago.
+        if let held, held.name.segment == number { return false }
+        do {
+            for entry in history.entries.reversed() where entry.switchLSN < number.end {
+                guard try fetch(SegmentName(timeline: entry.timeline, segment: number)) != nil else { continue }
+                fromArchive = number
+                return true
+            }
+        } catch {
+            throw failure ?? error
+        }
+        return false
+    }
+
+    /// Nothing of the archive is looked at any more: the log goes on behind it.
+    func forgetArchive() {
+        held = nil
+        fromArchive = nil
+        lent = nil
+        local.forget()
+    }
+}

@@ -1,0 +1,72 @@
+import HoldfastCore
+
+/// Where a follower finds histories and claims besides what a recovering node needs.
+public protocol FollowerSource: RecoverySource {
+    /// The newest timeline that anybody claimed and its history, if it is above `timeline`; `nil` when there is none.
+    func newestHistory(above timeline: TimelineID) throws -> [UInt8]?
+    /// The archive is not read for now: memory and threads for it are given back. It may be asked again.
+    func rest()
+}
+
+/// What a stream must bring: the log from here on.
+public struct StreamRequest: Sendable, Equatable {
+    public var systemIdentifier: SystemIdentifier
+    public var timeline: TimelineID
+    public var token: TimelineToken
+    public var position: LSN
+    /// The CRC of the record that ends there.
+    public var chain: UInt32?
+}
+
+/// The receiving side of a follower: one thread brings what a leader sends. Calls may block on the disk.
+public protocol LogFollower: AnyObject, Sendable {
+    /// A stream may begin: what to ask for; `nil` while the node replays the archive, or is about to be promoted.
+    /// Every call that returns a request is followed by `endStream`.
+    func beginStream() throws -> StreamRequest?
+    /// Takes bytes of the log. Throws `EngineError`, after which the stream must end.
+    func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws
+    /// Makes durable what has come.
+    func flush() throws
+    /// What a leader says about itself: the end of its durable log, its clock (microseconds since 1970), and below what its
+    /// whole segments are archived.
+    func leaderIs(at durable: LSN, clock: Int64, archived: LSN, address: String)
+    /// The requested timeline was left at `lsn`; `history` is that of the one that follows.
+    func timelineEnded(at lsn: LSN, history: [UInt8]) throws
+    /// The stream is over, and why: `nil` when it ended in order.
+    func endStream(_ problem: String?, isGone: Bool)
+    var positions: FollowerPositions { get }
+    /// Waits until something may have been applied since `lsn`, or the time is over.
+    func waitApplied(beyond lsn: LSN, milliseconds: Int)
+    /// How the node is called, the slot that it asks for, and the leaders that it knows by itself.
+    var signal: StandbySignal { get }
+    var isStopping: Bool { get }
+}
+
+/// How far a follower is.
+public struct FollowerPositions: Sendable, Equatable {
+    public var received: LSN
+    public var flushed: LSN
+    public var applied: LSN
+}
+
+/// What a follower is at, for `status`.
+public struct FollowerStatus: Sendable, Equatable {
+    public enum Phase: String, Sendable {
+        /// Replays the archive.
+        case archive
+        /// Receives from a leader.
+        case streaming
+        /// Has nothing to read, and no leader answers.
+        case waiting
+    }
+    public var phase: Phase
+    public var positions: FollowerPositions
+    /// Of the leader it streams from, or did last.
+    public var leader: String?
+    public var leaderLSN: LSN
+    /// The leader's clock when it said so, and the time of the last commit applied: microseconds since 1970.
+    public var leaderClock: Int64
+    public var problem: String?
+    /// Streams that ended because bytes were wrong.
+    public var faults: Int
+}

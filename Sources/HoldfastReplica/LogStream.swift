@@ -1,0 +1,170 @@
+import Glibc
+import HoldfastCore
+import HoldfastEngine
+import HoldfastWAL
+import HoldfastWire
+
+/// Streams a leader's log to a follower: connects, asks from where the follower is, hands on what comes, says what is
+/// durable; and begins again, with the next of the leaders, when that ends. One thread of its own, for as long as the node
+/// follows.
+package struct LogStream: Sendable {
+    /// What became of a stream, for a log.
+    package enum Event: Sendable {
+        case began(leader: String, at: LSN, timeline: TimelineID)
+        case ended(leader: String, why: String?)
+    }
+
+    private let follower: any LogFollower
+    private let leaders: [WireAddress]
+    private let tell: @Sendable (Event) -> Void
+
+    /// A stream that brings nothing for so long is taken for dead: keepalives come each second.
+    private static let silenceSeconds = 10.0
+    private static let connectSeconds = 2.0
+    /// Log that waits in memory for its sync at most while more comes.
+    private static let unflushedBytes = 4 << 20
+    private static let firstPause = 0.05, longestPause = 5.0
+
+    package init(
+        _ follower: any LogFollower, leaders: [WireAddress], tell: @escaping @Sendable (Event) -> Void
+    ) {
+        self.follower = follower
+        self.leaders = leaders
+        self.tell = tell
+    }
+
+    /// Returns when the node stops, or was promoted: `isOver` says so.
+    package func run(isOver: () -> Bool) {
+        var next = 0
+        var pause = Self.firstPause
+        var lastProblem: String?
+        while !follower.isStopping, !isOver(), !leaders.isEmpty {
+            let request: StreamRequest?
+            do { request = try follower.beginStream() } catch { request = nil }
+            guard let request else {
+                Self.sleep(0.02)
+                continue
+            }
+            let address = leaders[next % leaders.count]
+            let began = follower.positions.received
+            var problem: String?
+            var isGone = false
+            do {
+                try stream(request, from: address, isOver)
+            } catch let error as WireError {
+                isGone = [ReplicationRefusal.gone, ReplicationRefusal.slotInvalid].contains(error.code ?? "")
+                problem = Self.text(error)
+            } catch {
+                problem = Self.text(error)
+            }
+            follower.endStream(problem, isGone: isGone)
+            let moved = follower.positions.received > began
+            if problem != lastProblem || moved { tell(.ended(leader: address.description, why: problem)) }
+            lastProblem = problem
+            if problem == nil || moved {
+                pause = Self.firstPause
+            } else {
+                next += 1
+                // Every leader is tried before the pause grows.
+                if next.isMultiple(of: leaders.count) { pause = min(pause * 2, Self.longestPause) }
+            }
+            Self.sleep(pause * Double.random(in: 0.7...1.3))
+        }
+    }
+
+    private func stream(
+        _ request: StreamRequest, from address: WireAddress, _ isOver: () -> Bool
+    ) throws {
+        var options = WireClient.Options()
+        options.connectSeconds = Self.connectSeconds
+        options.replySeconds = Self.silenceSeconds
+        let client = try WireClient(to: address, options: options)
+        defer { client.close() }
+        try begin(request, client)
+        tell(.began(leader: address.description, at: request.position, timeline: request.timeline))
+        var unflushed = 0
+        while !isOver() {
+            let value = try client.receive()
+            guard case .bulk(let message) = value else {
+                if case .error(let text) = value { throw WireError.refused(command: "REPLICATE", error: text) }
+                throw WireError.unexpectedReply(command: "REPLICATE", "no message of a stream")
+            }
+            var isEnd = false
+            let wantsAnswer = try message.withUnsafeBytes { bytes -> Bool in
+                let head: ReplicationMessage
+                do throws(ReplicationFault) {
+                    head = try ReplicationMessage(reading: bytes)
+                } catch { throw WireError.unexpectedReply(command: "REPLICATE", error.reason) }
+                let body = UnsafeRawBufferPointer(rebasing: bytes[ReplicationMessage.headerBytes...])
+                follower.leaderIs(
+                    at: head.durable, clock: head.clock, archived: head.archived, address: address.description)
+                switch head.kind {
+                case .wal:
+                    guard head.timeline == request.timeline else {
+                        throw WireError.unexpectedReply(
+                            command: "REPLICATE",
+                            "log of timeline \(head.timeline) where \(request.timeline) was asked for")
+                    }
+                    try follower.receive(body, at: head.lsn)
+                    unflushed += body.count
+                case .keepalive: break
+                case .end:
+                    try follower.timelineEnded(at: head.lsn, history: Array(body))
+                    isEnd = true
+                }
+                return head.flags & ReplicationMessage.acknowledgeAtOnce != 0
+            }
+            if isEnd { return }
+            // A burst shares one sync.
+            let isBurst = client.bufferedBytes > 0 && unflushed < Self.unflushedBytes
+            guard !isBurst || wantsAnswer else { continue }
+            let isNew = unflushed > 0
+            if isNew {
+                try follower.flush()
+                unflushed = 0
+            }
+            if isNew || wantsAnswer { try acknowledge(client) }
+            if isNew, client.bufferedBytes == 0 {
+                // Who waits until it is applied should not wait for the next message.
+                let flushed = follower.positions.flushed
+                follower.waitApplied(beyond: LSN(flushed.rawValue - 1), milliseconds: 5)
+                try acknowledge(client)
+            }
+        }
+    }
+
+    private func begin(_ request: StreamRequest, _ client: WireClient) throws {
+        let signal = follower.signal
+        func ask() throws -> WireValue {
+            var words = [
+                "REPLICATE", signal.slot ?? "-", String(request.timeline.rawValue), request.position.description,
+                "SYSTEM", request.systemIdentifier.description, "TOKEN", request.token.description, "NODE", signal.node,
+                "VERSION", "1",
+            ]
+            if let chain = request.chain { words += ["CHAIN", hexadecimal(UInt64(chain), digits: 8)] }
+            return try client.call(words.map { Array($0.utf8) })
+        }
+        do {
+            _ = try ask()
+        } catch let error as WireError where error.code == "DATAERR" && signal.slot != nil {
+            // A leader that was promoted meanwhile does not know this follower's slot.
+            try client.call("SLOT", "CREATE", signal.slot!)
+            _ = try ask()
+        }
+    }
+
+    private func acknowledge(_ client: WireClient) throws {
+        let at = follower.positions
+        client.send(
+            "ACK", at.received.description, at.flushed.description, at.applied.description,
+            String(systemClockMicroseconds()))
+        try client.flush()
+    }
+
+    private static func text(_ error: any Error) -> String {
+        let text = (error as? any DiagnosableError)?.diagnosis.description ?? "\(error)"
+        return text.replacing("\n", with: "; ")
+    }
+
+    private static func sleep(_ seconds: Double) { usleep(UInt32(seconds * 1e6)) }
+}
