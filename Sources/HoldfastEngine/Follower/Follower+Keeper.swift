@@ -23,7 +23,7 @@ extension Follower {
                 try takeRestartpoint()
                 // How far the log was flushed is noted when it rests, and now and then when it does not.
                 let now = seen?.durableLSN ?? .zero
-                if now == flushed || now - flushed > SegmentNumber.bytes {
+                if now == flushed || now > flushed + SegmentNumber.bytes {
                     try updateControl { control in
                         guard now > control.knownDurableEnd else { return false }
                         control.knownDurableEnd = now

@@ -54,6 +54,9 @@ extension Follower {
         let state = ReplayedState(replay)
         let promotion = promotion(history)
         let recovered = try promotion.finish(try promotion.begin(reached, state), state)
+        try onLog { () throws(WALError) in
+            try EndOfLog(disk: disk, system: file.current.system).removeBeyondSwitch(reached.timeline, at: end)
+        }
         try markForArchive(below: end, except: file.current.timeline)
         return (recovered.log, recovered.end)
     }

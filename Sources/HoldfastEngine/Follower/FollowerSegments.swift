@@ -66,12 +66,23 @@ final class FollowerSegments<D: Disk>: SegmentSource {
             for entry in history.entries.reversed() where entry.switchLSN < number.end {
                 guard try fetch(SegmentName(timeline: entry.timeline, segment: number)) != nil else { continue }
                 fromArchive = number
+                try removeLocal(from: number)
                 return true
             }
-        } catch {
+        } catch let error as WALError {
             throw failure ?? error
         }
         return false
+    }
+
+    /// What lies in `wal/` from here on was made ahead of a stream, or came in part: the archive has it whole. So every
+    /// segment there that was read, and is not the one being received, is whole.
+    private func removeLocal(from number: SegmentNumber) throws {
+        try onDisk { () throws(DiskError) in
+            let names = try disk.list("wal").compactMap { SegmentName($0) }.filter { $0.segment >= number }
+            for name in names { try disk.remove(name.walPath) }
+            if !names.isEmpty { try disk.syncDirectory("wal") }
+        }
     }
 
     /// Nothing of the archive is looked at any more: the log goes on behind it.
