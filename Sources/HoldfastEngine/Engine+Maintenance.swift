@@ -62,6 +62,10 @@ extension Engine {
         let misses = cache.misses.load(ordering: .relaxed)
         var warnings = [preparing.withLock { $0 }, checkpointing.withLock { $0 }].compactMap { $0 }
         if let why = failure.reason { warnings.append(why) }
+        for (name, slot) in slots.all {
+            guard let why = slot.invalidReason else { continue }
+            warnings.append("slot \(name) keeps no WAL any more, since \(why): its follower needs the archive")
+        }
         return EngineStatus(
             role: pausedAt == nil ? .leader : .recovering, systemIdentifier: control.system, timeline: control.timeline,
             timelineToken: control.token,

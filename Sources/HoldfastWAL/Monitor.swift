@@ -10,7 +10,11 @@ final class Monitor: @unchecked Sendable {
         mutex.initialize(to: pthread_mutex_t())
         condition.initialize(to: pthread_cond_t())
         pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(condition, &attributes)
+        pthread_condattr_destroy(&attributes)
     }
 
     deinit {
@@ -24,5 +28,14 @@ final class Monitor: @unchecked Sendable {
     @inline(__always) func unlock() { pthread_mutex_unlock(mutex) }
     /// Gives the lock up, waits for `wakeAll` (or for nothing: check again), takes it back.
     func wait() { pthread_cond_wait(condition, mutex) }
+    /// The same for at most this long.
+    func wait(milliseconds: Int) {
+        var until = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &until)
+        until.tv_nsec += milliseconds % 1000 * 1_000_000
+        until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1_000_000_000
+        until.tv_nsec %= 1_000_000_000
+        pthread_cond_timedwait(condition, mutex, &until)
+    }
     func wakeAll() { pthread_cond_broadcast(condition) }
 }
