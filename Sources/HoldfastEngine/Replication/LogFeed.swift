@@ -6,7 +6,9 @@ import HoldfastWAL
 ///
 /// A segment may be recycled while it is read, when no slot keeps it. Its name goes before its first byte changes: so what
 /// was read counts only if the name is still there afterwards.
-package final class LogFeed {
+///
+/// Unchecked, because it is handed from the thread that made it to the one that reads, and never used by both.
+package final class LogFeed: @unchecked Sendable {
     package let timeline: TimelineID
     /// Where the history goes on with another timeline; `nil`: it has not yet.
     package let end: LSN?
@@ -28,7 +30,8 @@ package final class LogFeed {
     /// Reads bytes from `lsn` on, to `limit` at most, until the buffer is full or the segment ends. `limit` must not
     /// lie behind what is durable.
     /// - Returns: the count, 0 where there is nothing to read; `nil` when the segment is not there any more.
-    package func read(from lsn: LSN, limit: LSN, into buffer: UnsafeMutableRawBufferPointer) throws(EngineError) -> Int? {
+    package func read(from lsn: LSN, limit: LSN, into buffer: UnsafeMutableRawBufferPointer) throws(EngineError) -> Int?
+    {
         let number = SegmentNumber(containing: lsn)
         let stop = min(limit, end ?? .max, number.end)
         guard stop > lsn else { return 0 }
@@ -49,6 +52,12 @@ package final class LogFeed {
         }
         if offset == 0, name.timeline != timeline { rename(UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])) }
         return count
+    }
+
+    /// Whether there is log to read at `lsn`, or it is the end, where there is none yet.
+    package func hasLog(from lsn: LSN, limit: LSN) throws(EngineError) -> Bool {
+        if min(limit, end ?? .max) <= lsn { return true }
+        return try name(of: SegmentNumber(containing: lsn)) != nil
     }
 
     /// The file that holds a segment of this timeline: its own, or that of a later timeline which begins with the same

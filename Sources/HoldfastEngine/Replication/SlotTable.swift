@@ -123,7 +123,10 @@ package final class SlotTable: Sendable {
             guard let dirty else { return }
             do throws(DiskError) {
                 try storage.writeSlot(name, dirty.encoded())
-                table.withLock { $0[name]?.savedRestart = max($0[name]!.savedRestart, dirty.restart) }
+                table.withLock { table in
+                    guard let saved = table[name]?.savedRestart else { return }
+                    table[name]!.savedRestart = max(saved, dirty.restart)
+                }
             } catch {
                 table.withLock { $0[name]?.isDirty = true }
                 throw .disk(error)
