@@ -131,7 +131,7 @@ let package = Package(
                 "HoldfastRepositoryTestSupport", log,
             ]),
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
-        tests("HoldfastServer", ["HoldfastEngine", "HoldfastWire"] + nio),
+        tests("HoldfastServer", ["HoldfastEngine", "HoldfastWAL", "HoldfastWire"] + nio),
         tests("HoldfastAgent"),
         .target(
             name: "FuzzTargets",

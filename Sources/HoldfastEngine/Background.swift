@@ -116,6 +116,7 @@ private final class Keeper: @unchecked Sendable {
             engine.preparing.withLock { $0 = nil }
         } catch { engine.preparing.withLock { $0 = error.description } }
         do {
+            try engine.boundSlots()
             // Commits that nobody waits for become durable within a turn or two.
             if engine.log.durableLSN < seen { try engine.flush(through: seen) }
             let now = monotonicMicroseconds()

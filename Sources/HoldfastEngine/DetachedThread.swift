@@ -1,12 +1,12 @@
 import Glibc
 
 /// A thread that nobody joins: whoever starts it learns of its end by other means.
-final class DetachedThread: Sendable {
+package final class DetachedThread: Sendable {
     private let body: @Sendable () -> Void
     private init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 
     /// - Returns: `false` when the system has no thread to give; `body` is not called then.
-    static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
+    package static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
         let box = Unmanaged.passRetained(DetachedThread(body))
         var thread = pthread_t()
         var attributes = pthread_attr_t()

@@ -65,6 +65,10 @@ extension Engine {
         let branch = follower?.branch
         var warnings = [preparing.withLock { $0 }, checkpointing.withLock { $0 }].compactMap { $0 }
         if let why = failure.reason { warnings.append(why) }
+        for (name, slot) in slots.all {
+            guard let why = slot.invalidReason else { continue }
+            warnings.append("slot \(name) keeps no WAL any more, since \(why): its follower needs the archive")
+        }
         return EngineStatus(
             role: role, systemIdentifier: control.system,
             timeline: branch?.timeline ?? control.timeline, timelineToken: branch?.token ?? control.token,

@@ -58,6 +58,8 @@ public final class Engine: @unchecked Sendable {
     let preparing = Mutex<String?>(nil)
     let checkpointing = Mutex<String?>(nil)
     let backups = Mutex<[BackupToken: RunningBackup]>([:])
+    /// What followers need the log for.
+    package let slots: SlotTable
     let background = Background()
     /// Set while the node waits at its recovery target: reads only. The lock is held through a promotion, so whoever
     /// only asks looks at `isPaused`.
@@ -91,6 +93,14 @@ public final class Engine: @unchecked Sendable {
         cache = recovered.cache
         storage = recovered.storage
         failure = recovered.failure
+        do {
+            slots = try SlotTable(recovered.storage)
+        } catch {
+            recovered.log.close()
+            recovered.cache.store.close()
+            recovered.storage.close()
+            throw error
+        }
         writes = WriteSet(recovered.cache)
         verifier = options.verifiesRedo ? RedoVerifier(options.redo) : nil
         lastTransaction = recovered.lastTransaction

@@ -48,6 +48,8 @@ public enum EngineError: DiagnosableError {
     case recoveryFailed(LSN, String)
     /// A label or restore point that `ObjectName` does not allow.
     case invalidName(Diagnosis)
+    case slotExists(String)
+    case unknownSlot(String)
     /// No such backup runs here (any more).
     case unknownBackup
     /// The configuration contradicts what the control file recorded.
@@ -162,6 +164,14 @@ public enum EngineError: DiagnosableError {
                 "recovery cannot make this directory whole", at: "LSN \(lsn)", why: why,
                 next: "restore the cluster from a backup (holdfast restore)", status: .dataError)
         case .invalidName(let diagnosis): diagnosis
+        case .slotExists(let name):
+            Diagnosis(
+                "there is a slot of this name already", at: printable(name),
+                next: "use it, drop it with SLOT DROP, or choose another name", status: .dataError)
+        case .unknownSlot(let name):
+            Diagnosis(
+                "there is no such slot", at: printable(name), next: "see SLOT LIST, or make it with SLOT CREATE",
+                status: .dataError)
         case .unknownBackup:
             Diagnosis("no such backup is running", next: "start the backup again", status: .tryAgain)
         case .archivingRecorded:

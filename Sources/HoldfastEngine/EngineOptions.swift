@@ -37,6 +37,8 @@ public struct EngineOptions: Sendable {
     public var checkpointWALBytes: Int
     /// A checkpoint begins when this many seconds have passed since the last one and something was logged.
     public var checkpointSeconds: Int
+    /// Bytes of log that a slot may keep for a follower that is behind or away; a slot beyond it is invalidated.
+    public var slotWALBytes: Int
     /// Whether finished segments wait for an archiver (`.ready`) and are kept until they are `.done`.
     /// `nil`: as the control file says.
     public var archiving: Bool?
@@ -62,7 +64,7 @@ public struct EngineOptions: Sendable {
     public init(
         cacheBytes: Int = 256 << 20, versionBytes: Int = 256 << 20, transactionBytes: Int = 256 << 20,
         checkpointWALBytes: Int = 1 << 30, checkpointSeconds: Int = 300, archiving: Bool? = nil,
-        runsBackgroundWork: Bool = true
+        runsBackgroundWork: Bool = true, slotWALBytes: Int = 4 << 30
     ) {
         self.cacheBytes = cacheBytes
         self.versionBytes = versionBytes
@@ -71,6 +73,7 @@ public struct EngineOptions: Sendable {
         self.checkpointSeconds = checkpointSeconds
         self.archiving = archiving
         self.runsBackgroundWork = runsBackgroundWork
+        self.slotWALBytes = slotWALBytes
         self.now = systemClockMicroseconds
         self.onFatal = endProcess
     }

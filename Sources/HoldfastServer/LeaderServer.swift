@@ -143,7 +143,8 @@ package final class LeaderServer: Service, Sendable {
             let limit = core.loop.scheduleTask(in: .nanoseconds(Int64(core.configuration.drainSeconds * 1e9))) {
                 core.logger.warning("connections did not end in time and are closed")
                 core.closeAll()
-                drained.succeed(())
+                // A sender may still write its slot, which must not happen once the engine is closed.
+                if core.followers.senders == 0 { drained.succeed(()) }
             }
             core.drain {
                 limit.cancel()

@@ -22,6 +22,10 @@ package struct ServerConfiguration: Sendable {
     package var readerThreads = 4
     /// Threads for physical commands.
     package var physicalThreads = 8
+    /// Bytes of log that are handed to a follower's connection and not yet taken by its socket.
+    package var followerBufferBytes = 4 << 20
+    /// A follower that says nothing for so long is disconnected.
+    package var followerTimeoutSeconds = 60.0
     /// How long `stop` waits for connections to finish what they have begun.
     package var drainSeconds = 10.0
 
@@ -37,6 +41,7 @@ package struct RuntimeSettings: Sendable, Equatable {
     package var archiveTimeoutSeconds: Double?
     /// `trace`, `debug`, `info`, `notice`, `warning`, `error`, `critical`.
     package var logLevel: String
+    package var synchronous = SynchronousSettings()
 
     package init(
         checkpointBytes: Int = 1 << 30, checkpointSeconds: Double = 300, archiveTimeoutSeconds: Double? = 60,

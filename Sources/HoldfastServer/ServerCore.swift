@@ -1,4 +1,5 @@
 import Glibc
+import HoldfastCore
 import HoldfastEngine
 import HoldfastWire
 import Logging
@@ -23,17 +24,21 @@ final class ServerCore: @unchecked Sendable {
     let readers: NIOThreadPool
     /// Checkpoints, backups and the like, which may take minutes.
     let physical: NIOThreadPool
+    let slotsInUse = SlotsInUse()
     private let connectionGauge = Gauge(label: "holdfast_connections")
     private let commandCounter = Counter(label: "holdfast_commands_total")
 
     // Set once, in `init`.
     private(set) var writer: WriterQueue!
     private(set) var turn: TurnWriter!
+    let followers: Followers
+    let gate: SynchronousGate
+    let waits: ConnectionWaits
 
     // The event loop's.
     private(set) var connections: [Int: ClientConnection] = [:]
     var statistics = ServerStatistics()
-    var settings: RuntimeSettings
+    var settings: RuntimeSettings { didSet { gate.settings = settings.synchronous } }
     var inputBytes = 0
     private(set) var isDraining = false
     private var whenDrained: (() -> Void)?
@@ -58,11 +63,24 @@ final class ServerCore: @unchecked Sendable {
         services = CommandServices(
             cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: configuration.replyBytes)
         pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
+        let followers = Followers()
+        self.followers = followers
+        gate = SynchronousGate(
+            followers: followers, loop: loop, durable: { engine.durableLSN }, logger: logger)
+        gate.settings = settings.synchronous
+        waits = ConnectionWaits(loop: loop)
+        engine.slots.observe { slot, reason in
+            logger.warning(
+                "a slot is invalidated: its follower needs the archive",
+                metadata: ["slot": "\(slot)", "why": "\(reason)"])
+        }
         let fatal: @Sendable (any Error) -> Void = { [weak self] error in self?.logHasFailed(error) }
         writer = WriterQueue(
-            engine: engine, services: services, pace: pace, pool: pools.writer, loop: loop, fatal: fatal)
+            engine: engine, services: services, pace: pace, pool: pools.writer, loop: loop, fatal: fatal,
+            completed: { [unowned self] batch, end in completed(batch, end) })
         turn = TurnWriter(
-            engine: engine, pace: pace, loop: loop, fatal: fatal, beforeSync: { [unowned self] in flushUnsent() })
+            engine: engine, pace: pace, loop: loop, fatal: fatal, beforeSync: { [unowned self] in flushUnsent() },
+            gate: gate)
     }
 
     /// Nobody knows what is on the disk: nothing is answered any more. The engine has told its `onFatal` already, which
@@ -102,7 +120,14 @@ final class ServerCore: @unchecked Sendable {
         connections[connection.id] = nil
         inputBytes -= bytes
         connectionGauge.record(connections.count)
-        if connections.isEmpty { whenDrained?() }
+        lookIfDrained()
+    }
+
+    /// A sender's thread has ended, and its follower's slot is on the disk.
+    func senderEnded() {
+        loop.assertInEventLoop()
+        followers.senders -= 1
+        lookIfDrained()
     }
 
     /// A backup whose connection is gone is over.
@@ -117,8 +142,21 @@ final class ServerCore: @unchecked Sendable {
         loop.assertInEventLoop()
         isDraining = true
         whenDrained = done
+        waits.endAll()
         for connection in connections.values { connection.drain() }
-        if connections.isEmpty { done() }
+        lookIfDrained()
+    }
+
+    /// Streams end last, so that what was written last is in them.
+    private func lookIfDrained() {
+        guard isDraining, let done = whenDrained else { return }
+        if connections.isEmpty {
+            guard followers.senders == 0 else { return }
+            whenDrained = nil
+            done()
+        } else if connections.values.allSatisfy({ $0.stream != nil }) {
+            for connection in connections.values { connection.stream?.sender.finish() }
+        }
     }
 
     func closeAll() {
@@ -144,6 +182,22 @@ final class ServerCore: @unchecked Sendable {
 
     // MARK: Work on other threads
 
+    /// The writer thread has made a batch durable.
+    private func completed(_ batch: [CommandRun], _ end: LSN) {
+        guard !gate.passes(end) else {
+            for run in batch { run.completed(run) }
+            return
+        }
+        gate.hold(through: end) { outcome in
+            for run in batch {
+                if case .unknown(let text) = outcome { run.refuse(text) }
+                run.completed(run)
+            }
+        }
+    }
+
+    func followerReports() -> [FollowerReport] { followers.reports(durable: engine.durableLSN) }
+
     /// Runs reads on the pool; `run.completed` is called on the loop.
     func read(_ run: CommandRun) {
         let (engine, services, loop) = (engine, services, loop)
@@ -165,7 +219,7 @@ final class ServerCore: @unchecked Sendable {
         return ServerReport(
             identity: identity, statistics: statistics, clients: connections.count,
             maximumClients: configuration.maximumConnections, syncMicroseconds: pace.averageMicroseconds,
-            syncsOnLoop: pace.syncsOnLoop)
+            syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gate.isDegraded)
     }
 }
 
@@ -174,6 +228,8 @@ package struct ServerIdentity: Sendable {
     package var version: String
     /// The absolute path of the data directory.
     package var data: String
+    /// What this node is called, for those that follow it.
+    package var node = ""
     /// Which directory that is, as this process sees it: another one may have the same path elsewhere. 0: unknown.
     package var device: Int64 = 0
     package var inode: Int64 = 0
@@ -208,6 +264,9 @@ struct ServerReport: Sendable {
     var maximumClients: Int
     var syncMicroseconds: Double
     var syncsOnLoop: Bool
+    var followers: [FollowerReport]
+    /// Writes are acknowledged without the followers that they should wait for.
+    var isDegraded: Bool
 
     var uptimeSeconds: Int { Int((NIODeadline.now() - statistics.started).nanoseconds / 1_000_000_000) }
 }

@@ -183,6 +183,9 @@ package final class ReplyWriter {
     /// The head of a set of `count` values; an array in RESP 2.
     package func set(_ count: Int) { header(version == .resp3 ? 0x7E : 0x2A, Int64(count)) }
 
+    /// The head of a push of `count` values: RESP 3 only, since who speaks RESP 2 takes it for a reply.
+    package func push(_ count: Int) { header(0x3E, Int64(count)) }
+
     /// Text for people (`INFO`): a verbatim string in RESP 3.
     package func verbatim(_ text: String) {
         guard version == .resp3 else { return bulk(text) }

@@ -45,19 +45,22 @@ struct ConfigurationTests {
             state: /var/lib/holdfast/state
             log: debug
             server: {listen: "127.0.0.1:6421", socket: /run/holdfast/main.sock, cache: 2GiB, versions: 64MiB,
-                     transaction: 32MiB, checkpoint: {wal: 512MiB, every: 90s}}
+                     transaction: 32MiB, checkpoint: {wal: 512MiB, every: 90s}, max_slot_wal: 2GiB}
             repository:
               path: /var/backups/holdfast
               compression: {codec: gzip, level: 6, workers: 3}
             catalog: {uri: "postgresql://holdfast_agent@db.example/holdfast", password_file: /etc/holdfast/catalog.pw}
             archive: {timeout: 30s, workers: 4, queue_max: none, stream: off}
             schedule: {timezone: Europe/Berlin, full: "0 2 * * 0"}
+            synchronous: {min_followers: 2, level: applied, timeout: 1500ms, on_timeout: degrade}
             """)
         #expect(configuration.cluster == "main")
         #expect(configuration.data == "/var/lib/holdfast/main")
         #expect(configuration.leader == .unix(path: "/run/holdfast/main.sock"))
         #expect(configuration.state == "/var/lib/holdfast/state")
         #expect(configuration.logLevel == .debug)
+        #expect(configuration.synchronous.minimumFollowers == 2 && configuration.synchronous.level == .applied)
+        #expect(configuration.synchronous.timeoutSeconds == 1.5 && configuration.synchronous.onTimeout == .degrade)
         var server = ServerSettings()
         server.listen = .tcp(host: "127.0.0.1", port: 6421)
         server.socket = "/run/holdfast/main.sock"
@@ -66,6 +69,7 @@ struct ConfigurationTests {
         server.transactionBytes = 32 << 20
         server.checkpointWALBytes = 512 << 20
         server.checkpointEvery = 90_000
+        server.slotWALBytes = 2 << 30
         #expect(configuration.server == server)
         let repository = try #require(configuration.repositories.first)
         #expect(configuration.repositories.count == 1)
@@ -242,8 +246,8 @@ struct ConfigurationRefusalTests {
             ("repository: {path: /a, encryption: {recipients: []}}", "repository.encryption"),
             ("repository: {path: /a, signing: {key_file: /k}}", "repository.signing"),
             ("server: {tls: {}}", "server.tls"), ("server: {users_file: /u}", "server.users_file"),
-            ("server: {max_slot_wal: 1GiB}", "server.max_slot_wal"), ("follow: [\"a:1\"]", "follow"),
-            ("synchronous: {min_followers: 1}", "synchronous"), ("failover: {ttl: 10s}", "failover"),
+            ("follow: [\"a:1\"]", "follow"),
+            ("failover: {ttl: 10s}", "failover"),
             ("http: {listen: \"127.0.0.1:6421\"}", "http"), ("retention: {full: 4}", "retention"),
             ("schedule: {incr: \"0 2 * * *\"}", "schedule.incr"),
             ("schedule: {verify: \"0 5 * * *\"}", "schedule.verify"),
@@ -257,8 +261,8 @@ struct ConfigurationRefusalTests {
     @Test("what this release cannot do is refused in the environment too")
     func notSupportedInTheEnvironment() {
         #expect(
-            refusal("", environment: ["HOLDFAST_SYNCHRONOUS__MIN_FOLLOWERS": "1"])
-                == "synchronous is not supported yet by this release (HOLDFAST_SYNCHRONOUS__MIN_FOLLOWERS)\nhint: remove it"
+            refusal("", environment: ["HOLDFAST_FAILOVER__TTL": "10s"])
+                == "failover is not supported yet by this release (HOLDFAST_FAILOVER__TTL)\nhint: remove it"
         )
     }
 

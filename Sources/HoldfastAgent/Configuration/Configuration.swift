@@ -1,4 +1,5 @@
 import HoldfastCore
+import HoldfastServer
 import HoldfastWire
 
 /// One cluster's configuration as it was given: file, environment and options together, checked whole.
@@ -18,6 +19,7 @@ package struct Configuration: Sendable, Equatable {
     package var repositories: [RepositorySettings] = []
     package var catalog: CatalogSection?
     package var archive = ArchiveSettings()
+    package var synchronous = SynchronousSettings()
     package var schedule = ScheduleSettings()
     /// The agent's own durable state: schedule and outbox.
     package var state: String
@@ -72,6 +74,8 @@ package struct ServerSettings: Sendable, Equatable {
     /// A checkpoint begins when this much WAL was written, or this long after the last one.
     package var checkpointWALBytes = 1 << 30
     package var checkpointEvery = 300_000
+    /// A slot that keeps more WAL than this for its follower is invalidated.
+    package var slotWALBytes = 4 << 30
     package static let defaultListen = WireAddress.tcp(host: "127.0.0.1", port: 6420)
 }
 

@@ -1,5 +1,6 @@
 import Foundation
 import HoldfastCore
+import HoldfastServer
 import HoldfastWire
 
 /// The grammar of the configuration: each key, its kind, its bounds. DESIGN's section 9 is its manual.
@@ -17,7 +18,8 @@ enum ConfigurationGrammar {
         configuration.archive = try archive(root.section("archive"))
         configuration.follow = try root.addresses("follow")
         configuration.schedule = try schedule(root.section("schedule"))
-        try root.notSupported("synchronous", "failover", "http", "retention")
+        configuration.synchronous = try synchronous(root.section("synchronous"))
+        try root.notSupported("failover", "http", "retention")
         try root.finish()
         return configuration
     }
@@ -47,7 +49,8 @@ enum ConfigurationGrammar {
             try checkpoint.size("wal", from: "32MiB", to: "64TiB") ?? server.checkpointWALBytes
         server.checkpointEvery = try checkpoint.duration("every", from: "1s", to: "30d") ?? server.checkpointEvery
         try checkpoint.finish()
-        try reader.notSupported("tls", "users_file", "max_slot_wal")
+        server.slotWALBytes = try reader.size("max_slot_wal", from: "64MiB", to: "64TiB") ?? server.slotWALBytes
+        try reader.notSupported("tls", "users_file")
         try reader.finish()
         return server
     }
@@ -141,6 +144,20 @@ enum ConfigurationGrammar {
     }
 
     private static func queueLimit(_ text: String) -> Int? { text == "none" ? 0 : Quantities.bytes(text) }
+
+    private static func synchronous(_ reader: SettingsReader) throws(ConfigurationError) -> SynchronousSettings {
+        var synchronous = SynchronousSettings()
+        synchronous.minimumFollowers =
+            try reader.integer("min_followers", in: 0...100) ?? synchronous.minimumFollowers
+        synchronous.level = try reader.choice("level", SynchronousSettings.Level.self) ?? synchronous.level
+        if let milliseconds = try reader.duration("timeout", from: "1ms", to: "1d") {
+            synchronous.timeoutSeconds = Double(milliseconds) / 1000
+        }
+        synchronous.onTimeout =
+            try reader.choice("on_timeout", SynchronousSettings.OnTimeout.self) ?? synchronous.onTimeout
+        try reader.finish()
+        return synchronous
+    }
 
     private static func schedule(_ reader: SettingsReader) throws(ConfigurationError) -> ScheduleSettings {
         var schedule = ScheduleSettings()

@@ -41,6 +41,7 @@ package struct ServeNode: Sendable {
             checkpointWALBytes: configuration.server.checkpointWALBytes,
             checkpointSeconds: Swift.max(1, configuration.server.checkpointEvery / 1000))
         options.archiving = start.isArchiving
+        options.slotWALBytes = configuration.server.slotWALBytes
         options.verifiesRedo = verifiesWAL
         if verifiesWAL { log.notice("redo of every commit is verified: writes take longer") }
         let engine: Engine
@@ -67,11 +68,12 @@ package struct ServeNode: Sendable {
     }
 
     private func serve(_ engine: Engine, _ disk: RealDisk, _ start: NodeStart, _ data: String) async throws {
-        let settings = RuntimeSettings(
+        var settings = RuntimeSettings(
             checkpointBytes: configuration.server.checkpointWALBytes,
             checkpointSeconds: Double(configuration.server.checkpointEvery) / 1000,
             archiveTimeoutSeconds: configuration.archive.timeout.map { Double($0) / 1000 },
             logLevel: configuration.logLevel.rawValue)
+        settings.synchronous = configuration.synchronous
         let composition = NodeComposition(engine, disk, settings: settings, isArchiving: start.isArchiving, log: log)
         let server = try LeaderServer(
             engine: engine, configuration: serverConfiguration(), settings: settings,

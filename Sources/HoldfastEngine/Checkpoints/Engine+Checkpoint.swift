@@ -103,7 +103,9 @@ extension Engine {
     }
 
     private func recycle() throws(EngineError) {
+        try boundSlots()
         var bound = storage.oldestRedo
+        if let kept = slots.keepFrom { bound = min(bound, kept) }
         for start in backups.withLock({ $0.values.map(\.start) }) { bound = min(bound, start) }
         if planted(.recycleTooEarly) { bound = .max }
         do throws(WALError) {

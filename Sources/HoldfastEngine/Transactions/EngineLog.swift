@@ -19,7 +19,20 @@ protocol EngineLog: AnyObject, Sendable {
     func flush(through lsn: LSN) throws(WALError)
     func prepareAhead() throws(WALError)
     func recycle(below lsn: LSN, isArchived: (SegmentName) -> Bool) throws(WALError)
+    /// Returns when the log is durable beyond `lsn`, after so long, or when `wakeWaiters` is called. `isNeedless` is
+    /// asked before the wait.
+    func waitForDurable(beyond lsn: LSN, milliseconds: Int, unless isNeedless: () -> Bool)
+    func wakeWaiters()
     func close()
+}
+
+extension EngineLog {
+    /// For a log that moves rarely and tells nobody.
+    func waitForDurable(beyond lsn: LSN, milliseconds: Int, unless isNeedless: () -> Bool) {
+        let end = monotonicMicroseconds() + Int64(milliseconds) * 1000
+        while durableLSN <= lsn, !isNeedless(), monotonicMicroseconds() < end { pause(milliseconds: 5) }
+    }
+    func wakeWaiters() {}
 }
 
 extension LogWriter: EngineLog {}
@@ -33,6 +46,18 @@ protocol EngineStorage: AnyObject, Sendable {
     func writeControl(_ data: ControlData) throws(DiskError)
     func isArchived(_ name: SegmentName) -> Bool
     func segmentsToArchive() -> Int
+    /// Reads segments of `wal/`; for one thread.
+    func makeSegmentSource() -> any SegmentSource
+    /// Whether the name is in `wal/` now.
+    func hasSegment(_ name: SegmentName) throws(DiskError) -> Bool
+    /// The branches that lead to the control file's timeline.
+    func timelineHistory() throws -> TimelineHistory
+    /// The files in `slots/`, by name; none where the directory is missing.
+    func readSlots() throws(DiskError) -> [String: [UInt8]]
+    /// Durable when it returns.
+    func writeSlot(_ name: String, _ bytes: [UInt8]) throws(DiskError)
+    /// Durable when it returns.
+    func removeSlot(_ name: String) throws(DiskError)
     /// Closes the control file and releases the directory's lock.
     func close()
 }

@@ -11,7 +11,7 @@ enum Command: UInt8, CaseIterable {
     // The connection.
     case ping, echo, select, hello, auth, client, quit, reset, command
     // The server.
-    case config, info, role, wait, lastsave, shutdown, status
+    case config, info, role, wait, waitlsn, lastsave, shutdown, status
     // Physical.
     case backup, checkpoint, wal, restorepoint, promote, check, slot, replicate
 }
@@ -24,7 +24,7 @@ enum CommandKind {
     case scan
     /// Changes records, or must be ordered with those that do: in the writer's transaction.
     case write
-    /// Touches the connection and nothing else; on the event loop.
+    /// Touches the connection and nothing else, or lets it wait; on the event loop.
     case connection
     /// Asks or tells the engine as a whole; on the pool for blocking work.
     case server
@@ -160,7 +160,8 @@ struct CommandTable: Sendable {
         add(.config, -2, .server)
         add(.info, -1, .server)
         add(.role, 1, .server)
-        add(.wait, 3, .server)
+        add(.wait, 3, .connection)
+        add(.waitlsn, 3, .connection)
         add(.lastsave, 1, .server)
         add(.shutdown, -1, .server, admin: true)
         add(.status, 1, .server, admin: true)
@@ -171,7 +172,7 @@ struct CommandTable: Sendable {
         add(.promote, 1, .physical)
         add(.check, 1, .physical)
         add(.slot, -2, .physical)
-        add(.replicate, -1, .physical)
+        add(.replicate, -4, .physical)
         precondition(all.count == Command.allCases.count && all.count < 128)
         var places = [(name: Name, index: UInt8)](repeating: (Name(high: 0, low: 0), 0), count: 256)
         for (index, specification) in all.enumerated() {

@@ -1,3 +1,4 @@
+import HoldfastCore
 import HoldfastWire
 
 /// Requests of one connection, in their order, that run elsewhere than on the event loop: in the writer's transaction
@@ -16,6 +17,9 @@ final class CommandRun: @unchecked Sendable {
     /// Called on the event loop when it is done.
     let completed: (CommandRun) -> Void
     private let parser: RequestParser
+    /// Whether one of the requests changed something, and where the commit ends that has it.
+    var hasWritten = false
+    var end = LSN.zero
     /// Bytes of the requests that have been run.
     private var taken = 0
 
@@ -60,6 +64,7 @@ final class CommandRun: @unchecked Sendable {
     /// Begins anew: what was written was never sent, and the transaction it was written in is gone.
     func restart(_ session: CommandSession) {
         self.session = session
+        hasWritten = false
         out.truncate(to: 0)
     }
 

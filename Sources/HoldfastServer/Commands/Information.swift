@@ -79,11 +79,13 @@ struct Information {
             ]
         case "replication":
             return [
-                ("role", "master"), ("connected_slaves", "0"), ("master_failover_state", "no-failover"),
+                ("role", "master"), ("connected_slaves", "\(report.followers.count)"),
+            ] + report.followers.enumerated().map { Self.line(of: $0.element, number: $0.offset) } + [
+                ("master_failover_state", "no-failover"),
                 ("master_replid", status.timelineToken.description.lowercased() + String(repeating: "0", count: 24)),
                 ("master_repl_offset", "\(status.durableLSN.rawValue)"), ("timeline", "\(status.timeline.rawValue)"),
-                ("node_role", status.role.rawValue),
-            ]
+                ("node_role", status.role.rawValue), ("synchronous_degraded", report.isDegraded ? "1" : "0"),
+            ] + status.warnings.enumerated().map { ("warning_\($0.offset)", Self.oneLine($0.element)) }
         case "archive":
             let archive = commands.composition.archiveReport()
             return [
@@ -105,6 +107,16 @@ struct Information {
                 }
             }
         }
+    }
+
+    /// As Redis shows a replica.
+    private static func line(of follower: FollowerReport, number: Int) -> (String, String) {
+        let (ip, port) = follower.host
+        return (
+            "slave\(number)",
+            "ip=\(ip),port=\(port),state=\(follower.state == "streaming" ? "online" : "catchup"),"
+                + "offset=\(follower.positions.flushed.rawValue),lag=\(follower.silenceSeconds)"
+        )
     }
 
     private static func oneLine(_ text: String) -> String {

@@ -7,6 +7,7 @@ struct PhysicalCommands {
     let engine: Engine
     let composition: any ServerComposition
     let backup: BackupSession
+    let slots: SlotCommands
 
     /// Bytes that one `BACKUP READ` may ask for.
     static let readBytes = 1 << 20
@@ -49,8 +50,7 @@ struct PhysicalCommands {
                 ], out)
         case (.promote, _): write(try composition.promote(), out)
         case (.check, _): try check(out)
-        case (.slot, _), (.replicate, _):
-            out.error("ERR \(specification.name.uppercased()) is not supported yet: this server has no followers")
+        case (.slot, _): try slots.run(words, out)
         case (_, let word):
             out.error(
                 "ERR unknown subcommand or wrong number of arguments for '\(printable(word))'. "

@@ -29,17 +29,14 @@ struct ServerCommands: Sendable {
                 out.array(3)
                 out.bulk("master")
                 out.integer(Int64(clamping: engine.status.durableLSN.rawValue))
-                out.array(0)
-            case .wait:
-                // There are no followers yet, and waiting would not bring one; the connection's own writes are durable.
-                guard arguments[1].withUnsafeBytes({ parseInteger($0) }) != nil else {
-                    return out.error(Replies.notInteger)
+                out.array(report.followers.count)
+                for follower in report.followers {
+                    let (ip, port) = follower.host
+                    out.array(3)
+                    out.bulk(ip)
+                    out.bulk("\(port)")
+                    out.bulk("\(follower.positions.flushed.rawValue)")
                 }
-                guard let timeout = arguments[2].withUnsafeBytes({ parseInteger($0) }) else {
-                    return out.error("ERR timeout is not an integer or out of range")
-                }
-                guard timeout >= 0 else { return out.error("ERR timeout is negative") }
-                out.integer(0)
             case .lastsave:
                 // None since the start: recovery ended with everything on the disk.
                 let last = engine.status.lastCheckpointTime / 1_000_000
@@ -115,6 +112,7 @@ struct ServerCommands: Sendable {
         var warnings = (archive?.warnings ?? []) + status.warnings
         if let refusal = status.writeRefusal { warnings.append(refusal) }
         if let problem = status.follower?.problem { warnings.append(problem) }
+        if report.isDegraded { warnings.append(Self.degraded) }
         return [
             ("role", .simple(role)), ("timeline", .integer(Int64(status.timeline.rawValue))),
             ("token", .simple(status.timelineToken.description)), ("lsn", .simple(status.durableLSN.description)),
@@ -138,6 +136,9 @@ struct ServerCommands: Sendable {
                     status.lastCheckpointTime == 0 ? "" : Timestamp.text(microseconds: status.lastCheckpointTime))
             ),
             ("backups", .integer(Int64(status.runningBackups))),
+            ("followers", .array(report.followers.map(\.value))),
         ] + followerFields(status)
     }
+
+    static let degraded = "writes are acknowledged without followers: too few have confirmed them in time"
 }

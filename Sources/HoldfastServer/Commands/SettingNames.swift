@@ -9,6 +9,10 @@ enum SettingNames {
             ("checkpoint.every", "\(Int(settings.checkpointSeconds))s"),
             ("archive.timeout", settings.archiveTimeoutSeconds.map { "\(Int($0))s" } ?? "none"),
             ("log.level", settings.logLevel),
+            ("synchronous.min_followers", "\(settings.synchronous.minimumFollowers)"),
+            ("synchronous.level", settings.synchronous.level.rawValue),
+            ("synchronous.timeout", "\(Int((settings.synchronous.timeoutSeconds * 1000).rounded()))ms"),
+            ("synchronous.on_timeout", settings.synchronous.onTimeout.rawValue),
             ("appendfsync", "always"), ("appendonly", "yes"), ("save", ""), ("databases", "16"),
             ("maxclients", "\(report.maximumClients)"), ("maxmemory", "0"), ("maxmemory-policy", "noeviction"),
             ("port", "\(report.statistics.port)"), ("proto-max-bulk-len", "\(64 << 20)"), ("timeout", "0"),
@@ -43,6 +47,26 @@ enum SettingNames {
                 throw .badSetting(name, "it is one of \(levels.joined(separator: ", "))")
             }
             settings.logLevel = value.lowercased()
+        case "synchronous.min_followers":
+            guard let count = Int(value), (0...100).contains(count) else {
+                throw .badSetting(name, "it is a number from 0 to 100")
+            }
+            settings.synchronous.minimumFollowers = count
+        case "synchronous.level":
+            guard let level = SynchronousSettings.Level(rawValue: value.lowercased()) else {
+                throw .badSetting(name, "it is flushed or applied")
+            }
+            settings.synchronous.level = level
+        case "synchronous.timeout":
+            guard let seconds = seconds(value), (0.001...86400).contains(seconds) else {
+                throw .badSetting(name, "it is a duration from 1ms to 1d, such as 5s")
+            }
+            settings.synchronous.timeoutSeconds = seconds
+        case "synchronous.on_timeout":
+            guard let choice = SynchronousSettings.OnTimeout(rawValue: value.lowercased()) else {
+                throw .badSetting(name, "it is degrade or refuse")
+            }
+            settings.synchronous.onTimeout = choice
         default: throw .badSetting(name, "it is unknown, or cannot be changed while the server runs")
         }
     }

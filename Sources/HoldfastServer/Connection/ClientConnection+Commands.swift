@@ -38,6 +38,8 @@ extension ClientConnection {
         case .hello: hello(arguments)
         case .auth: auth(arguments)
         case .client: client(arguments)
+        case .wait: waitForFollowers(arguments)
+        case .waitlsn: waitForLSN(arguments)
         case .command: CommandTable.shared.describe(arguments, out)
         case .quit:
             out.ok()
@@ -46,6 +48,7 @@ extension ClientConnection {
             queued = nil
             watchNothing()
             session.database = 0
+            tracksLSN = false
             out.version = .resp2
             name = ""
             out.simple("RESET")
@@ -127,6 +130,8 @@ extension ClientConnection {
             default: return out.error("ERR Unrecognized option '\(printable(arguments.text(2)))'")
             }
             out.ok()
+        case ("TRACKLSN", 3): trackLSN(arguments.text(2))
+        case ("LASTLSN", 2): out.bulk(lastWrite.description)
         case ("INFO", 2): out.verbatim(line + "\n")
         case ("LIST", 2...):
             guard role == .administrator else {
@@ -135,7 +140,8 @@ extension ClientConnection {
             let all = core.connections.values.sorted { $0.id < $1.id }
             out.verbatim(all.map { $0.line + "\n" }.joined())
         case ("NO-EVICT", 3), ("NO-TOUCH", 3): out.ok()
-        case ("ID", _), ("GETNAME", _), ("SETNAME", _), ("SETINFO", _), ("INFO", _), ("NO-EVICT", _), ("NO-TOUCH", _):
+        case ("TRACKLSN", _), ("LASTLSN", _), ("ID", _), ("GETNAME", _), ("SETNAME", _), ("SETINFO", _), ("INFO", _),
+            ("NO-EVICT", _), ("NO-TOUCH", _):
             out.error(Replies.arity("client|\(word.lowercased())"))
         case ("KILL", _), ("REPLY", _), ("TRACKING", _), ("TRACKINGINFO", _), ("CACHING", _), ("GETREDIR", _),
             ("PAUSE", _), ("UNPAUSE", _), ("UNBLOCK", _):
@@ -157,9 +163,14 @@ extension ClientConnection {
 
     /// Runs a command of kind `server` or `physical` on its pool.
     func offload(_ specification: CommandSpecification, _ arguments: RequestArguments) {
+        if specification.command == .replicate { return replicate(arguments) }
         let words = (0..<arguments.count).map { Array(arguments[$0]) }
         if specification.kind == .physical {
-            let commands = PhysicalCommands(engine: core.engine, composition: core.composition, backup: backup)
+            let slots = SlotCommands(
+                engine: core.engine, inUse: core.slotsInUse,
+                followers: specification.command == .slot ? core.followerReports() : [])
+            let commands = PhysicalCommands(
+                engine: core.engine, composition: core.composition, backup: backup, slots: slots)
             return wait(on: core.physical) { out in commands.run(specification, words, out) }
         }
         let commands = ServerCommands(

@@ -8,6 +8,7 @@ extension ClientConnection {
         guard !isProcessing else { return }
         isProcessing = true
         defer { isProcessing = false }
+        if phase == .streaming { return takeAcknowledgements() }
         while phase == .ready || phase == .inTurn {
             // Whatever made the output, no more is made for a client that does not read it.
             if phase == .ready {

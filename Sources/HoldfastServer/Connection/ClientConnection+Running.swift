@@ -1,3 +1,4 @@
+import HoldfastCore
 import HoldfastEngine
 import HoldfastWire
 import NIOPosix
@@ -56,13 +57,17 @@ extension ClientConnection {
             phase = .inTurn
             turnStart = start
             turnOutput = out.count
+            turnHasWritten = false
         }
         do {
             try core.turn.run { transaction in
                 try RecordCommands.run(specification, arguments, &session, core.services, in: transaction, out)
             }
-            core.turn.changes += session.changes
-            session.changes = 0
+            if session.changes > 0 {
+                core.turn.changes += session.changes
+                session.changes = 0
+                turnHasWritten = true
+            }
         } catch {
             core.turn.abandon()
         }
@@ -83,6 +88,7 @@ extension ClientConnection {
         do {
             try core.turn.run { try run.run(in: $0, core.services) }
             core.turn.changes += run.session.changes
+            run.hasWritten = run.session.changes > 0
         } catch {
             core.turn.abandon()
         }
@@ -141,6 +147,7 @@ extension ClientConnection {
     func runCompleted(_ run: CommandRun) {
         guard phase != .closing else { return }
         out.raw(run.out)
+        if run.hasWritten { wrote(through: run.end) }
         phase = .ready
         resume()
     }
@@ -174,14 +181,16 @@ extension ClientConnection {
 
     // MARK: The turn
 
-    /// Everything that ran in the turn is durable: its replies may go.
-    func turnEnded() {
+    /// Everything that ran in the turn is durable, to `end`: its replies may go.
+    func turnEnded(at end: LSN) {
         guard phase != .closing else { return }
         phase = .ready
         if let run = turnRun {
             turnRun = nil
+            run.end = end
             return execCompleted(run)
         }
+        if turnHasWritten { wrote(through: end) }
         settle()
         flushOutput()
         if input.readableBytes > 0 || readIsHeld || inputHasEnded || core.isDraining { resume() }

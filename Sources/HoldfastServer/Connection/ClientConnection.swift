@@ -1,3 +1,4 @@
+import HoldfastCore
 import HoldfastEngine
 import HoldfastWire
 import NIOCore
@@ -26,6 +27,8 @@ final class ClientConnection: ChannelDuplexHandler {
         case waiting
         /// The socket takes no more output for now.
         case clogged
+        /// The connection is a follower's: it gets the log, and says what it has of it.
+        case streaming
         case closing
     }
 
@@ -56,6 +59,13 @@ final class ClientConnection: ChannelDuplexHandler {
     var rest: (requests: [UInt8], destination: Destination)?
     /// The `EXEC` that runs in this turn.
     var turnRun: CommandRun?
+    /// The end of the last write of this connection that is durable.
+    var lastWrite = LSN.zero
+    var tracksLSN = false
+    /// Something was changed in this turn.
+    var turnHasWritten = false
+    /// Once it has become a stream: who sends, and where its timeline ends.
+    var stream: (sender: WALSender, end: LSN?)?
     var readIsHeld = false
     var inputHasEnded = false
     var countedInput = 0
@@ -82,6 +92,8 @@ final class ClientConnection: ChannelDuplexHandler {
     func channelInactive(context: ChannelHandlerContext) {
         phase = .closing
         core.turn.leave(self)
+        core.waits.forget(id)
+        endStream()
         core.disconnected(self, inputBytes: countedInput)
         core.services.watchTable.forget(session.watches)
         core.abandon(backup)
@@ -108,7 +120,7 @@ final class ClientConnection: ChannelDuplexHandler {
     /// Reading goes on unless more than enough waits already.
     func read(context: ChannelHandlerContext) {
         switch phase {
-        case .ready, .inTurn: context.read()
+        case .ready, .inTurn, .streaming: context.read()
         default:
             if input.readableBytes - parsed > core.configuration.pipelineBytes {
                 readIsHeld = true
@@ -178,15 +190,19 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     func closeIfDone() {
-        guard inputHasEnded || core.isDraining, phase == .ready else { return }
-        close()
+        switch phase {
+        case .ready where inputHasEnded || core.isDraining: close()
+        // A server that stops ends its streams when the last writes are in them.
+        case .streaming where inputHasEnded: close()
+        default: break
+        }
     }
 
     /// Says why, and closes: nobody knows where the next request would begin.
     func fail(_ text: String) {
         guard phase != .closing else { return }
         switch phase {
-        case .ready, .clogged: out.error(text)
+        case .ready, .clogged, .streaming: out.error(text)
         // What ran in a turn that is not durable must not be told; and an error would stand where the reply of a write
         // that is under way belongs, and may yet be durable.
         case .inTurn, .turnBlocked: out.truncate(to: turnOutput)

@@ -18,6 +18,7 @@ final class TurnWriter {
     private let fatal: (any Error) -> Void
     /// Sends what is not of this turn's transaction, which need not wait for its sync.
     private let beforeSync: () -> Void
+    private let gate: SynchronousGate
     private var transaction: Transaction?
     private var participants: [ClientConnection] = []
     /// How many commands have changed something in this turn.
@@ -25,13 +26,14 @@ final class TurnWriter {
 
     init(
         engine: Engine, pace: SyncPace, loop: any EventLoop, fatal: @escaping (any Error) -> Void,
-        beforeSync: @escaping () -> Void
+        beforeSync: @escaping () -> Void, gate: SynchronousGate
     ) {
         self.engine = engine
         self.pace = pace
         self.loop = loop
         self.fatal = fatal
         self.beforeSync = beforeSync
+        self.gate = gate
     }
 
     /// Lets a connection take part in this turn's transaction; false when the writer thread must do it.
@@ -92,6 +94,23 @@ final class TurnWriter {
             for connection in connections { connection.turnFailed() }
             return fatal(error)
         }
-        for connection in connections { connection.turnEnded() }
+        if gate.passes(end) {
+            for connection in connections { connection.turnEnded(at: end) }
+        } else {
+            hold(connections, through: end)
+        }
+    }
+
+    /// The commit is durable here, and followers must confirm it.
+    private func hold(_ connections: [ClientConnection], through end: LSN) {
+        for connection in connections { connection.turnHeld() }
+        gate.hold(through: end) { outcome in
+            for connection in connections {
+                switch outcome {
+                case .acknowledged: connection.turnEnded(at: end)
+                case .unknown(let text): connection.turnUnknown(end, text)
+                }
+            }
+        }
     }
 }

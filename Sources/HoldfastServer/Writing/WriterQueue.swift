@@ -20,11 +20,13 @@ final class WriterQueue: Sendable {
     private let pool: NIOThreadPool
     private let loop: any EventLoop
     private let fatal: @Sendable (any Error) -> Void
+    private let completed: @Sendable ([CommandRun], LSN) -> Void
 
+    /// `completed` is called on the event loop with what is durable to an LSN (zero: nothing was changed or seen).
     /// `pool` must have one thread.
     init(
         engine: Engine, services: CommandServices, pace: SyncPace, pool: NIOThreadPool, loop: any EventLoop,
-        fatal: @escaping @Sendable (any Error) -> Void
+        fatal: @escaping @Sendable (any Error) -> Void, completed: @escaping @Sendable ([CommandRun], LSN) -> Void
     ) {
         self.engine = engine
         self.services = services
@@ -32,6 +34,7 @@ final class WriterQueue: Sendable {
         self.pool = pool
         self.loop = loop
         self.fatal = fatal
+        self.completed = completed
     }
 
     /// `run.completed` is called on the event loop when everything it did and saw is durable.
@@ -53,13 +56,13 @@ final class WriterQueue: Sendable {
                 return batch
             }
             if batch.isEmpty { return }
-            guard process(batch) else { return }
-            loop.execute { for run in batch { run.completed(run) } }
+            guard let end = process(batch) else { return }
+            loop.execute { [completed] in completed(batch, end) }
         }
     }
 
-    /// false: the log has failed, and no reply may be sent.
-    private func process(_ batch: [CommandRun]) -> Bool {
+    /// Where the commits of the batch end; zero: there is none. nil: the log has failed, and no reply may be sent.
+    private func process(_ batch: [CommandRun]) -> LSN? {
         let end: LSN?
         do {
             end = try together(batch)
@@ -71,13 +74,14 @@ final class WriterQueue: Sendable {
                 refuse(batch, error)
             }
         }
-        guard let end else { return true }
+        guard let end else { return .zero }
         do {
             try pace.measure { try engine.flush(through: end) }
-            return true
+            for run in batch { run.end = end }
+            return end
         } catch {
             fatal(error)
-            return false
+            return nil
         }
     }
 
@@ -91,6 +95,7 @@ final class WriterQueue: Sendable {
             for run in batch {
                 try run.run(in: transaction, services)
                 changes += run.session.changes
+                run.hasWritten = run.session.changes > 0
                 run.session.changes = 0
             }
             isOpen = false
@@ -118,6 +123,7 @@ final class WriterQueue: Sendable {
                 try body(transaction)
                 open = nil
                 end = max(end, try transaction.stage().end)
+                if run.session.changes > 0 { run.hasWritten = true }
                 run.session.changes = 0
             } catch {
                 guard hasBegun else { throw error }
