@@ -45,11 +45,17 @@ extension Follower {
         guard let chain = replay.reader.chain else {
             throw EngineError.recoveryFailed(end, "nothing was replayed yet")
         }
+        let history = replay.reader.history
+        guard history.entries.count == 1 || LogLayout.canonical(history.current.switchLSN) < end else {
+            // Two were promoted at once, or nearly: what the other has acknowledged since is not here.
+            throw EngineError.recoveryFailed(
+                end,
+                "timeline \(history.timeline) begins here (\(history.current.reason)), and this node has nothing of it")
+        }
         received?.close()
         segments.received = nil
         locked { $0.received = nil }
         _ = try raiseMinimum(to: end)
-        let history = replay.reader.history
         let reached = Reached(end: end, chain: chain, timeline: history.timeline(at: end))
         let state = ReplayedState(replay)
         let promotion = promotion(history)

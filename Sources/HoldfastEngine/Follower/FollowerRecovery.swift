@@ -99,8 +99,13 @@ struct FollowerRecovery<D: Disk> {
     /// The newest history that is known here: the one under which the node followed last, or the archive's.
     private func history(_ control: ControlData) throws -> TimelineHistory {
         var best: TimelineHistory?
+        // A promotion of this node's own that was cut off has left its timeline's history: it is no way that was followed.
+        let begun = try onDisk { () throws(DiskError) in
+            try disk.exists(PromoteSignal.path) ? try disk.readAll(PromoteSignal.path) : nil
+        }.map { try PromoteSignal(decoding: $0) }
         func consider(_ bytes: [UInt8]) throws {
             let history = try TimelineHistory(decoding: bytes)
+            if let begun, history.current.token == begun.token { return }
             guard history.entry(control.timeline)?.token == control.token,
                 history.contains(control.redo.timeline, control.redo.lsn),
                 control.minimumRecoveryPoint.map({ history.contains($0.timeline, $0.lsn) }) ?? true,

@@ -1,0 +1,199 @@
+import Foundation
+import HoldfastCore
+import HoldfastTestSupport
+import HoldfastWAL
+import Synchronization
+
+@testable import HoldfastEngine
+
+/// A repository that grows: the segments that leaders archived, and the timelines that were claimed.
+final class GrowingArchive: FollowerSource, Sendable {
+    struct ClaimLost: Error {}
+
+    private struct State {
+        var segments: [SegmentName: [UInt8]] = [:]
+        var histories: [TimelineID: [UInt8]] = [:]
+        var isAway = false
+    }
+    struct Away: Error {}
+    private let state = Mutex(State())
+
+    func add(_ name: SegmentName, _ bytes: [UInt8]) {
+        state.withLock { state in
+            precondition(state.segments[name] == nil || state.segments[name] == bytes, "\(name) with other bytes")
+            state.segments[name] = bytes
+        }
+    }
+    func setAway(_ isAway: Bool) { state.withLock { $0.isAway = isAway } }
+    var names: Set<SegmentName> { state.withLock { Set($0.segments.keys) } }
+    var claims: [TimelineID] { state.withLock { $0.histories.keys.sorted() } }
+
+    func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
+        // Whoever looks at what it gave back must meet something else.
+        spent?.fill(SegmentNumber.bytes) { $0.initializeMemory(as: UInt8.self, repeating: 0xA5) }
+        return try state.withLock { state in
+            if state.isAway { throw Away() }
+            return state.segments[name].map { SegmentBuffer($0) }
+        }
+    }
+    func holdsLater(than name: SegmentName) -> Bool { false }
+    func history(_ timeline: TimelineID) -> [UInt8]? { state.withLock { $0.histories[timeline] } }
+    func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) {}
+    func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
+        try state.withLock { state in
+            if state.isAway { throw Away() }
+            if !isForced, let foreign = state.histories.keys.first(where: { !own.contains($0) }) {
+                throw Unexpected("timeline \(foreign) is another's")
+            }
+            let highest = max(own.max() ?? .first, state.histories.keys.max() ?? .first)
+            return TimelineID(highest.rawValue + 1)
+        }
+    }
+    func claim(_ timeline: TimelineID, history: [UInt8]) throws {
+        try state.withLock { state in
+            if state.isAway { throw Away() }
+            if let known = state.histories[timeline] {
+                guard known == history else { throw ClaimLost() }
+                return
+            }
+            state.histories[timeline] = history
+        }
+    }
+    func replayEnded() {}
+    func newestHistory(above timeline: TimelineID) throws -> [UInt8]? {
+        try state.withLock { state in
+            if state.isAway { throw Away() }
+            return state.histories.keys.max().flatMap { $0 > timeline ? state.histories[$0] : nil }
+        }
+    }
+    func rest() {}
+}
+
+/// A leader on a simulated disk, what it archived, and what it held after each commit.
+final class FollowedCluster {
+    let archive = GrowingArchive()
+    let disk: SimulatedDisk
+    let engine: Engine
+    private(set) var model = EngineModel()
+    /// The state at each LSN that is a commit's end.
+    private(set) var states: [LSN: EngineModel] = [:]
+    private var random: HoldfastTestSupport.SeededGenerator
+    let backup: (start: BackupStart, stop: BackupStop, pages: [(path: String, bytes: [UInt8])])
+
+    init(seed: UInt64) throws {
+        disk = try CrashTests.initialized(seed: seed)
+        var options = quietOptions()
+        options.archiving = true
+        engine = try Engine(opening: disk, options: options)
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        var model = EngineModel()
+        for _ in 0..<6 { try engine.write { try model.change($0, &random, keys: 300) } }
+        let start = try engine.beginBackup(label: "test", fast: true)
+        let files = try engine.backupFiles(start.token)
+        for _ in 0..<3 { try engine.write { try model.change($0, &random, keys: 300) } }
+        try engine.checkpoint()
+        let copied = disk.contents()
+        let stop = try engine.endBackup(start.token)
+        backup = (start, stop, files.map { ($0.path, Array(copied[$0.path]!.prefix(Int($0.bytes)))) })
+        self.model = model
+        self.random = random
+        states[engine.publishedLSN] = model
+        archiveAll()
+    }
+
+    func write(_ count: Int = 1) throws {
+        for _ in 0..<count {
+            try engine.write { try model.change($0, &random, keys: 300) }
+            states[engine.publishedLSN] = model
+        }
+    }
+
+    /// The whole segments that are there go to the archive.
+    func archiveAll() {
+        for (path, bytes) in disk.contents() where path.hasPrefix("wal/") {
+            guard let name = SegmentName(path.dropFirst(4)), name.segment.end <= engine.durableLSN else { continue }
+            archive.add(name, bytes)
+        }
+    }
+
+    /// What `restore --follow` leaves.
+    func restored(seed: UInt64, node: String = "b") throws -> SimulatedDisk {
+        let control = engine.storage.control
+        let follower = SimulatedDisk(seed: seed)
+        var recovering = ControlData(
+            state: .recovering, system: control.system, timeline: .first, token: control.token,
+            redo: backup.start.startLSN, redoChain: nil)
+        recovering.isArchiving = true
+        recovering.demand = .init(timeline: .first, start: backup.start.startLSN, stop: backup.stop.stopLSN)
+        recovering.minimumRecoveryPoint = .init(timeline: .first, lsn: backup.stop.stopLSN)
+        let signal = StandbySignal(
+            cluster: "main", backup: "20261123T021500Z-full", hold: "restore-1", follow: ["unix:/none"], node: node,
+            slot: nil)
+        for directory in TrustedDirectory<SimulatedDisk>.directories { try follower.createDirectory(directory) }
+        for (path, bytes) in backup.pages {
+            let file = try follower.open(path, .create)
+            try file.write(bytes: bytes, at: 0)
+            try file.sync()
+        }
+        try follower.replaceAtomically(BackupLabel.path, with: backup.stop.label)
+        try follower.replaceAtomically(StandbySignal.fileName, with: signal.encoded)
+        for directory in TrustedDirectory<SimulatedDisk>.directories + [""] { try follower.syncDirectory(directory) }
+        try ControlFile.create(on: follower, recovering).close()
+        return follower
+    }
+
+    /// Opens a follower: the smallest memory that there is, unless told otherwise.
+    func open(_ disk: SimulatedDisk, cachePages: Int = 256) throws -> Engine {
+        var options = quietOptions(cachePages: cachePages)
+        options.archiving = true
+        options.recovery = archive
+        return try Engine(opening: disk, options: options)
+    }
+}
+
+/// The bytes of a node's log, as its sender would read them.
+func logBytes(of engine: Engine, on disk: SimulatedDisk, from lsn: LSN, atMost limit: Int) throws -> [UInt8]? {
+    let history = try RecoveryPlan.history(disk, engine.storage.control)
+    let segment = SegmentNumber(containing: lsn)
+    let end = min(min(engine.durableLSN, segment.end), lsn + limit)
+    guard end > lsn else { return nil }
+    let name = SegmentName(timeline: history.timeline(ofFile: segment), segment: segment)
+    let from = Int(lsn.rawValue % UInt64(SegmentNumber.bytes))
+    return disk.peek(name.walPath, from..<from + Int(end - lsn))
+}
+
+extension Engine {
+    /// Streams the log of `leader` to this follower, in pieces of random size, as far as it is durable now.
+    /// - Returns: whether a stream could begin.
+    @discardableResult
+    func stream(
+        from leader: Engine, _ disk: SimulatedDisk, _ random: inout HoldfastTestSupport.SeededGenerator,
+        damage: (inout [UInt8]) -> Void = { _ in }
+    ) throws -> Bool {
+        guard let follower = logFollower, let request = try follower.beginStream() else { return false }
+        defer { follower.endStream(nil, isGone: false) }
+        follower.leaderIs(at: leader.durableLSN, clock: 0, archived: leader.durableLSN, address: "leader")
+        var at = request.position
+        while var bytes = try logBytes(
+            of: leader, on: disk, from: at, atMost: Int.random(in: 1...200_000, using: &random))
+        {
+            let count = bytes.count
+            damage(&bytes)
+            try bytes.withUnsafeBytes { try follower.receive($0, at: at) }
+            at = at + count
+            if Int.random(in: 0..<3, using: &random) == 0 { try follower.flush() }
+        }
+        try follower.flush()
+        return true
+    }
+
+    /// Waits until the follower has shown everything below `lsn`.
+    func waitApplied(_ lsn: LSN, seconds: Double = 20) -> Bool {
+        let deadline = Date() + seconds
+        while publishedLSN < lsn {
+            guard Date() < deadline, let follower = logFollower else { return false }
+            follower.waitApplied(beyond: LSN(lsn.rawValue - 1), milliseconds: 20)
+        }
+        return true
+    }
+}
