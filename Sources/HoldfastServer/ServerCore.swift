@@ -219,7 +219,8 @@ final class ServerCore: @unchecked Sendable {
         return ServerReport(
             identity: identity, statistics: statistics, clients: connections.count,
             maximumClients: configuration.maximumConnections, syncMicroseconds: pace.averageMicroseconds,
-            syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gate.isDegraded)
+            syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gate.isDegraded,
+            blockedClients: waits.count)
     }
 }
 
@@ -267,6 +268,8 @@ struct ServerReport: Sendable {
     var followers: [FollowerReport]
     /// Writes are acknowledged without the followers that they should wait for.
     var isDegraded: Bool
+    /// In `WAIT` and `WAITLSN`.
+    var blockedClients: Int
 
     var uptimeSeconds: Int { Int((NIODeadline.now() - statistics.started).nanoseconds / 1_000_000_000) }
 }

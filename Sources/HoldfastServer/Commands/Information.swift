@@ -42,7 +42,7 @@ struct Information {
         case "clients":
             return [
                 ("connected_clients", "\(report.clients)"), ("maxclients", "\(report.maximumClients)"),
-                ("blocked_clients", "0"), ("live_snapshots", "\(status.liveSnapshots)"),
+                ("blocked_clients", "\(report.blockedClients)"), ("live_snapshots", "\(status.liveSnapshots)"),
             ]
         case "memory":
             let used = Self.residentBytes()

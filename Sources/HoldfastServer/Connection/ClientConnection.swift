@@ -140,6 +140,8 @@ final class ClientConnection: ChannelDuplexHandler {
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if case .some(.inputClosed) = event as? ChannelEvent {
             inputHasEnded = true
+            // Most probably nobody reads the answer; and whoever waits without a limit would stay for ever.
+            core.waits.end(id)
             closeIfDone()
         } else {
             context.fireUserInboundEventTriggered(event)

@@ -20,6 +20,9 @@ final class ConnectionWaits {
     /// Waits that nobody tells of what they wait for: looked at every two milliseconds while there are any.
     private var poll: RepeatedTask?
 
+    /// Connections that wait.
+    var count: Int { waits.count }
+
     init(loop: any EventLoop) { self.loop = loop }
 
     /// Calls `finish` once `isMet`, or after so many milliseconds (0: never), and not before it returns.
@@ -50,6 +53,9 @@ final class ConnectionWaits {
         waits.removeAll { $0.id == id }
         restIfIdle()
     }
+
+    /// The client sends nothing more: it is answered with what is so now.
+    func end(_ id: Int) { end { $0.id == id } }
 
     /// The server stops: everybody is answered with what is so now.
     func endAll() { end { _ in true } }

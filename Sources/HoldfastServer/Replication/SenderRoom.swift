@@ -1,5 +1,5 @@
-import Glibc
 import HoldfastEngine
+import NIOCore
 
 /// How many bytes of a sender are under way in its channel: the sender's thread takes, the event loop gives back.
 final class SenderRoom: Sendable {
@@ -45,6 +45,7 @@ final class SenderRoom: Sendable {
     func waitUntilEmpty(seconds: Int, unless isNeedless: () -> Bool) {
         monitor.lock()
         defer { monitor.unlock() }
-        for _ in 0..<seconds * 50 where underWay > 0 && !isNeedless() { monitor.wait(milliseconds: 20) }
+        let end = NIODeadline.now() + .seconds(Int64(seconds))
+        while underWay > 0, !isNeedless(), NIODeadline.now() < end { monitor.wait(milliseconds: 20) }
     }
 }

@@ -1,0 +1,194 @@
+import Foundation
+import HoldfastCore
+import HoldfastEngine
+import HoldfastTestSupport
+import HoldfastWAL
+import HoldfastWire
+import Testing
+
+@testable import HoldfastServer
+
+extension ServerTests {
+    @Suite("With synchronous followers OK means that they have it too")
+    struct SynchronousTests {
+        private let first = LogLayout.firstPosition
+
+        private func set(_ served: ServedEngine, _ settings: String...) throws {
+            let words = ["CONFIG", "SET"] + settings
+            #expect(try served.administrator().call(words.map { Array($0.utf8) }) == .ok)
+        }
+
+        /// Sends requests and sees that nothing is answered for now.
+        private func sendHeld(_ client: Client, _ lines: String...) throws {
+            for line in lines { client.wire.send(line.split(separator: " ").map { Array($0.utf8) }) }
+            try client.wire.flush()
+        }
+
+        @Test("replies are held until enough have confirmed", arguments: ServedEngine.Writes.allCases)
+        func held(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "2", "synchronous.timeout", "60s")
+                let followers = try (0..<3).map { _ in try TestFollower(served, from: first) }
+                let client = try served.anonymous(), reader = try served.anonymous()
+                try sendHeld(client, "SET a 1", "GET a", "MULTI", "APPEND a 2", "EXEC", "PING")
+                // It is durable here, and seen: only the acknowledgement waits.
+                try waitUntil("the first write is published", seconds: 10) { try reader("GET", "a") == .text("1") }
+                let begun = served.engine.durableLSN
+                try followers[0].acknowledge(begun)
+                try followers[1].acknowledge(written: begun, flushed: first, applied: begun)
+                usleep(200_000)
+                #expect(try reader("GET", "a") == .text("1"), "what stands behind the held reply has not begun")
+                try followers[2].acknowledge(written: begun, flushed: begun, applied: first)
+                try waitUntil("the second is published", seconds: 10) { try reader("GET", "a") == .text("12") }
+                let end = served.engine.durableLSN
+                for follower in followers { try follower.acknowledge(end) }
+                let replies = try (0..<6).map { _ in try client.wire.receive() }
+                #expect(
+                    replies == [
+                        .ok, .text("1"), .ok, .simple("QUEUED"), .array([.integer(2)]), .simple("PONG"),
+                    ])
+            }
+        }
+
+        @Test("no acknowledgement comes before the followers'", arguments: ServedEngine.Writes.allCases)
+        func notBefore(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "60s")
+                let follower = try TestFollower(served, from: first)
+                for round in 0..<20 {
+                    let client = try served.anonymous()
+                    let before = served.engine.durableLSN
+                    try sendHeld(client, round % 2 == 0 ? "SET a \(round)" : "INCR n")
+                    try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                    #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.02)) }
+                    try follower.acknowledge(served.engine.durableLSN)
+                    #expect(try served.anonymous()("WAITLSN", served.engine.durableLSN.description, "0") == .integer(1))
+                }
+            }
+        }
+
+        @Test("level applied waits for readers of the follower")
+        func applied() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try set(
+                    served, "synchronous.min_followers", "1", "synchronous.level", "applied", "synchronous.timeout",
+                    "60s")
+                let follower = try TestFollower(served, from: first)
+                let client = try served.anonymous()
+                let before = served.engine.durableLSN
+                try sendHeld(client, "SET a 1")
+                try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                let end = served.engine.durableLSN
+                try follower.acknowledge(written: end, flushed: end, applied: before)
+                usleep(100_000)
+                #expect(try served.anonymous()("PING") == .simple("PONG"))
+                try sendHeld(client, "PING")
+                try follower.acknowledge(end)
+                #expect(try client.wire.receive() == .ok)
+                #expect(try client.wire.receive() == .simple("PONG"))
+            }
+        }
+
+        @Test(
+            "refuse: the error says that the outcome is unknown, once for each command",
+            arguments: ServedEngine.Writes.allCases)
+        func refuse(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "150ms")
+                let client = try served.anonymous()
+                let replies = try client.pipeline(["PING", "SET a 1", "SET b 2", "DBSIZE"])
+                #expect(replies[0] == .simple("PONG"))
+                for reply in replies[1...2] {
+                    let text = reply.errorText ?? ""
+                    #expect(text.hasPrefix("UNKNOWN the write is on this leader's disk, but"), "\(reply)")
+                    #expect(text.contains("0 of the 1 followers that must have flushed it"))
+                }
+                #expect(try client("DBSIZE") == .integer(2), "it is here")
+                let exec = try client.pipeline(["MULTI", "SET c 3", "SET d 4", "EXEC", "GET c"])
+                #expect(exec[3].errorText?.hasPrefix("UNKNOWN ") == true && exec[4] == .text("3"), "\(exec)")
+                // A request that is whole only later is not lost with those that waited.
+                let raw = try RawClient(served.addresses.unix!)
+                raw.send("SET e 5\r\nSET f 6\r\n*2\r\n$3\r\nGET\r\n$1\r\n")
+                _ = try raw.receive(until: "in STATUS\r\n")
+                raw.send("e\r\n")
+                #expect(try raw.receive(until: "$1\r\n5\r\n").hasSuffix("in STATUS\r\n$1\r\n5\r\n"))
+                try set(served, "synchronous.min_followers", "0")
+                #expect(try client("SET", "a", "9") == .ok)
+            }
+        }
+
+        @Test(
+            "degrade: writes go on without followers, and wait again when these are back",
+            arguments: ServedEngine.Writes.allCases)
+        func degrade(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(
+                    served, "synchronous.min_followers", "1", "synchronous.timeout", "300ms", "synchronous.on_timeout",
+                    "degrade")
+                let client = try served.anonymous(), administrator = try served.administrator()
+                #expect(try client("SET", "a", "1") == .ok)
+                #expect(try administrator("INFO", "replication").text?.contains("synchronous_degraded:1") == true)
+                #expect(
+                    try administrator("STATUS")["warnings"]?.elements?.contains {
+                        $0.text?.hasPrefix("writes are acknowledged without followers") == true
+                    } == true)
+                try set(served, "synchronous.timeout", "60s")
+                try set(served, "synchronous.timeout", "300ms")
+                #expect(try client("SET", "a", "2") == .ok)
+                // No write waits any more.
+                let begun = ContinuousClock.now
+                for index in 0..<20 { #expect(try client("SET", "a", "\(index)") == .ok) }
+                #expect(ContinuousClock.now - begun < .seconds(4))
+                let follower = try TestFollower(served, from: first)
+                try follower.acknowledge(served.engine.durableLSN)
+                try waitUntil("followers are back", seconds: 10) {
+                    try administrator("INFO", "replication").text?.contains("synchronous_degraded:0") == true
+                }
+                try set(served, "synchronous.timeout", "60s")
+                let before = served.engine.durableLSN
+                try sendHeld(client, "SET b 1")
+                try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.2)) }
+                try follower.acknowledge(served.engine.durableLSN)
+            }
+        }
+
+        @Test("a client that goes while its write is held is no trouble; fewer followers asked for lets writes go")
+        func changes() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "60s")
+                let gone = try served.anonymous(), client = try served.anonymous()
+                try sendHeld(gone, "SET a 1")
+                try sendHeld(client, "SET b 1")
+                try waitUntil("both are here", seconds: 10) { try served.anonymous()("DBSIZE") == .integer(2) }
+                gone.wire.close()
+                usleep(50_000)
+                try set(served, "synchronous.min_followers", "0")
+                #expect(try client.wire.receive() == .ok)
+            }
+        }
+
+        @Test("settings are checked and shown")
+        func settings() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try set(
+                    served, "synchronous.min_followers", "0", "synchronous.level", "applied", "synchronous.timeout",
+                    "1500ms", "synchronous.on_timeout", "degrade")
+                let client = try served.administrator()
+                let shown = try client("CONFIG", "GET", "synchronous.*")
+                #expect(
+                    shown["synchronous.min_followers"] == .text("0") && shown["synchronous.level"] == .text("applied"))
+                #expect(shown["synchronous.timeout"] == .text("1500ms"))
+                #expect(shown["synchronous.on_timeout"] == .text("degrade"))
+                #expect(served.appliedSettings?.synchronous.timeoutSeconds == 1.5)
+                for (name, value) in [
+                    ("min_followers", "-1"), ("min_followers", "x"), ("level", "sent"), ("timeout", "0"),
+                    ("timeout", "x"), ("on_timeout", "wait"),
+                ] {
+                    #expect(
+                        try client("CONFIG", "SET", "synchronous.\(name)", value).errorText != nil, "\(name) \(value)")
+                }
+            }
+        }
+    }
+}
