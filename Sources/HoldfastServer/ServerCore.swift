@@ -19,6 +19,8 @@ final class ServerCore: @unchecked Sendable {
     let loop: any EventLoop
     let services: CommandServices
     let pace: SyncPace
+    let access: ServerAccess
+    let gate: LoginGate
     /// Reads that miss the cache, scans, `INFO` and the like.
     let readers: NIOThreadPool
     /// Checkpoints, backups and the like, which may take minutes.
@@ -43,8 +45,8 @@ final class ServerCore: @unchecked Sendable {
 
     init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings, identity: ServerIdentity,
-        composition: any ServerComposition, logger: Logger, loop: any EventLoop,
-        pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool)
+        composition: any ServerComposition, logger: Logger, access: ServerAccess, loop: any EventLoop,
+        pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool, logins: NIOThreadPool)
     ) {
         self.engine = engine
         self.configuration = configuration
@@ -53,6 +55,8 @@ final class ServerCore: @unchecked Sendable {
         self.composition = composition
         self.logger = logger
         self.loop = loop
+        self.access = access
+        gate = LoginGate(access: access, limits: configuration.login, loop: loop, pool: pools.logins)
         readers = pools.readers
         physical = pools.physical
         services = CommandServices(
@@ -79,8 +83,8 @@ final class ServerCore: @unchecked Sendable {
 
     /// false: there are as many as may be. Some more places are kept for the server's own user, so that clients that hold
     /// every connection keep nobody from looking what is wrong, nor the agent from its work.
-    func mayAccept(_ role: ConnectionRole) -> Bool {
-        let places = configuration.maximumConnections + (role == .administrator ? Self.administratorPlaces : 0)
+    func mayAccept(isOwner: Bool) -> Bool {
+        let places = configuration.maximumConnections + (isOwner ? Self.administratorPlaces : 0)
         return connections.count < places && !isDraining
     }
 
@@ -103,6 +107,18 @@ final class ServerCore: @unchecked Sendable {
         inputBytes -= bytes
         connectionGauge.record(connections.count)
         if connections.isEmpty { whenDrained?() }
+    }
+
+    /// Closes the connections of users that are gone, or have another password or other roles.
+    func closeChangedUsers() {
+        loop.assertInEventLoop()
+        let users = access.users
+        for connection in connections.values {
+            guard let user = connection.user, users?.find(user.name) != user else { continue }
+            logger.notice(
+                "a user has changed; connection closed", metadata: ["connection": "\(connection.id)", "user": "\(user.name)"])
+            connection.context?.close(promise: nil)
+        }
     }
 
     /// A backup whose connection is gone is over.

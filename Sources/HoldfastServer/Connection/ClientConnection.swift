@@ -2,6 +2,7 @@ import HoldfastEngine
 import HoldfastWire
 import NIOCore
 import NIOPosix
+import NIOTLS
 
 /// One client's connection: takes requests in their order, runs what can be run at once, hands on the rest, and sends the
 /// replies in the requests' order.
@@ -31,8 +32,17 @@ final class ClientConnection: ChannelDuplexHandler {
 
     let core: ServerCore
     let id: Int
-    let role: ConnectionRole
+    /// What it may do: at first, and since it has named a user.
+    let firstRole: Roles
+    var role: Roles
+    var user: UserList.User?
     let peer: String
+    /// The peer's address without its port: what failed logins are counted by.
+    let address: String
+    static let localAddress = "unix"
+    var isHandshaking: Bool
+    var isAtGate = false
+    var loginLimit: Scheduled<Void>?
     let since: NIODeadline
     let backup: BackupSession
     let out = ReplyWriter()
@@ -60,11 +70,16 @@ final class ClientConnection: ChannelDuplexHandler {
     var inputHasEnded = false
     var countedInput = 0
 
-    init(core: ServerCore, id: Int, role: ConnectionRole, peer: String) {
+    init(
+        core: ServerCore, id: Int, role: Roles, peer: String, address: String = localAddress, isHandshaking: Bool = false
+    ) {
         self.core = core
         self.id = id
+        firstRole = role
         self.role = role
         self.peer = peer
+        self.address = address
+        self.isHandshaking = isHandshaking
         since = .now()
         parser = RequestParser(limits: core.configuration.limits)
         backup = BackupSession(engine: core.engine)
@@ -75,12 +90,14 @@ final class ClientConnection: ChannelDuplexHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         core.connected(self)
+        if isHandshaking || role == .nobody { stand() }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelInactive(context: ChannelHandlerContext) {
         phase = .closing
+        leaveGate()
         core.turn.leave(self)
         core.disconnected(self, inputBytes: countedInput)
         core.services.watchTable.forget(session.watches)
@@ -110,7 +127,7 @@ final class ClientConnection: ChannelDuplexHandler {
         switch phase {
         case .ready, .inTurn: context.read()
         default:
-            if input.readableBytes - parsed > core.configuration.pipelineBytes {
+            if input.readableBytes - parsed > (isAtGate ? parser.limits.frameBytes : core.configuration.pipelineBytes) {
                 readIsHeld = true
             } else {
                 context.read()
@@ -130,6 +147,7 @@ final class ClientConnection: ChannelDuplexHandler {
             inputHasEnded = true
             closeIfDone()
         } else {
+            if case .handshakeCompleted? = event as? TLSUserEvent { handshakeCompleted() }
             context.fireUserInboundEventTriggered(event)
         }
     }
