@@ -72,7 +72,7 @@ final class RawTCPClient: Sendable {
 
     func receive(_ count: Int) -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: count)
-        let got = recv(descriptor, &buffer, count, Int32(MSG_WAITALL.rawValue))
+        let got = recv(descriptor, &buffer, count, Int32(MSG_WAITALL))
         return Array(buffer.prefix(max(0, got)))
     }
 

@@ -90,7 +90,7 @@ extension ServerTests {
                 #expect(try backup.pipeline(["PING", "GET a", "GET a"]).map { $0.errorText != nil } == [false, true, true])
                 let nobody = try served.client()
                 #expect(try nobody.pipeline(["SET a 2", "GET a"])[1] == .text("2"), "loopback needs no user")
-                try nobody.pipeline(["AUTH reader reader-password"])
+                _ = try nobody.pipeline(["AUTH reader reader-password"])
                 #expect(try nobody.pipeline(["SET a 3"])[0].errorText?.hasPrefix("NOPERM") == true)
                 #expect(try nobody.pipeline(["RESET", "SET a 4"]) == [.simple("RESET"), .ok])
             }
@@ -104,8 +104,9 @@ extension ServerTests {
                 $0.usersFile = users.path
                 $0.requiresUser = true
             }) { served in
+                let replies = try served.client().pipeline(["EXEC", "EXEC a"]).map(\.errorText)
                 #expect(
-                    try served.client().pipeline(["MULTI", "EXEC", "EXEC a"]).map(\.errorText).suffix(2)
+                    replies
                         == ["NOAUTH Authentication required.", "ERR wrong number of arguments for 'exec' command"])
             }
         }
@@ -116,7 +117,8 @@ extension ServerTests {
                 $0.listen = .tcp(host: "0.0.0.0", port: 0)
                 $0.isInsecure = true
             }) { served in
-                #expect(try served.client().pipeline(["CHECKPOINT", "CONFIG SET log.level info"])[1] == .ok)
+                let replies = try served.client().pipeline(["CHECKPOINT", "CONFIG SET log.level info"])
+                #expect(replies[0].errorText == nil && replies[1] == .ok)
             }
         }
 

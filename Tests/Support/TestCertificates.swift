@@ -5,6 +5,14 @@ public final class TestCertificates: Sendable {
     public struct Pair: Sendable {
         public let certificate: String
         public let key: String
+        /// The files live as long as this.
+        private let directory: TemporaryDirectory?
+
+        public init(certificate: String, key: String, in directory: TemporaryDirectory? = nil) {
+            self.certificate = certificate
+            self.key = key
+            self.directory = directory
+        }
     }
 
     private let directory: TemporaryDirectory
@@ -35,7 +43,7 @@ public final class TestCertificates: Sendable {
             base + ".pem", "-days", "\(days)", "-extfile", base + ".ext",
         ])
         chmod(base + ".key", 0o600)
-        return Pair(certificate: base + ".pem", key: base + ".key")
+        return Pair(certificate: base + ".pem", key: base + ".key", in: directory)
     }
 
     private static func run(_ arguments: [String]) throws {

@@ -30,7 +30,7 @@ extension CommandTable {
         text += "|---" + String(repeating: "|:-:", count: columns.count) + "|\n"
         for group in groups {
             let marks = columns.map { group.roles.intersects($0.role) ? "✓" : " " }.joined(separator: " | ")
-            text += "| `\(group.names.joined(separator: " "))` | \(marks) |\n"
+            text += "| `\(group.names.joined(separator: ", "))` | \(marks) |\n"
         }
         return text
     }
