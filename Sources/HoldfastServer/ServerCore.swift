@@ -40,6 +40,7 @@ final class ServerCore: @unchecked Sendable {
     private(set) var isDraining = false
     private var whenDrained: (() -> Void)?
     private var countedCommands = 0
+    private var lastNoted = NIODeadline.uptimeNanoseconds(0)
     /// Whose output waits for the end of this turn of the loop.
     private var unsent: [ClientConnection] = []
 
@@ -116,9 +117,17 @@ final class ServerCore: @unchecked Sendable {
         for connection in connections.values {
             guard let user = connection.user, users?.find(user.name) != user else { continue }
             logger.notice(
-                "a user has changed; connection closed", metadata: ["connection": "\(connection.id)", "user": "\(user.name)"])
+                "a user has changed; connection closed",
+                metadata: ["connection": "\(connection.id)", "user": "\(user.name)"])
             connection.context?.close(promise: nil)
         }
+    }
+
+    /// Whether the log may hear of a stranger's failed connection: once a second, so that strangers cannot fill it.
+    func mayNoteStranger() -> Bool {
+        guard NIODeadline.now() - lastNoted > .seconds(1) else { return false }
+        lastNoted = .now()
+        return true
     }
 
     /// A backup whose connection is gone is over.

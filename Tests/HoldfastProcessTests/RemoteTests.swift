@@ -82,7 +82,9 @@ struct RemoteTests {
         #expect(cluster.stopAgent() == 0 && cluster.stopLeader() == 0)
     }
 
-    @Test("S6: without TLS or users such an address ends serve with 78 before anything is opened; --insecure goes on, loudly")
+    @Test(
+        "S6: without TLS or users such an address ends serve with 78 before anything is opened; --insecure goes on, loudly"
+    )
     func refused() throws {
         let before = TestCluster.fingerprint(cluster.data)
         for missing in ["users_file", "tls"] {
@@ -103,7 +105,9 @@ struct RemoteTests {
         #expect(cluster.stopLeader() == 0)
     }
 
-    @Test("S11: users, keys and passwords that others can read are refused with a hint, whatever the umask they were made with")
+    @Test(
+        "S11: users, keys and passwords that others can read are refused with a hint, whatever the umask they were made with"
+    )
     func readable() throws {
         var attributes = try FileManager.default.attributesOfItem(atPath: users)
         #expect(attributes[.posixPermissions] as? Int == 0o600)
@@ -127,7 +131,8 @@ struct RemoteTests {
 
     @Test("users are listed, replaced and removed; passwords come from stdin alone")
     func userCommands() throws {
-        #expect(try cluster.expect(["user", "list"]) == "USER    ROLES\nbackup  backup\nadmin   admin\nreader  reader\n")
+        #expect(
+            try cluster.expect(["user", "list"]) == "USER    ROLES\nbackup  backup\nadmin   admin\nreader  reader\n")
         let again = try cluster.run(["user", "add", "admin", "--role", "admin"], input: Data("x\n".utf8))
         #expect(again.status == 73, "\(again)")
         let replaced = try cluster.run(
@@ -137,7 +142,8 @@ struct RemoteTests {
         #expect(try cluster.expect(["user", "list"]) == "USER    ROLES\nbackup  backup\nreader  reader,backup\n")
         for (arguments, input, status) in [
             (["user", "remove", "admin"], "", 65), (["user", "add", "a", "--role", "king"], "x\n", 64),
-            (["user", "add", "a b", "--role", "reader"], "x\n", 64), (["user", "add", "a", "--role", "reader"], "", 64),
+            (["user", "add", "a b", "--role", "reader"], "x\n", 64),
+            (["user", "add", "a", "--role", "reader"], "", 64),
             (["user", "add", "a"], "x\n", 64), (["user", "add", "a", "--role", "reader"], "a\0b\n", 65),
         ] as [([String], String, Int32)] {
             let result = try cluster.run(arguments, input: Data(input.utf8))

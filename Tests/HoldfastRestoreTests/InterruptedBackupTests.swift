@@ -20,7 +20,8 @@ struct InterruptedBackupTests {
 
     private func job(_ repository: Repository, _ node: ArchivedNode) -> BackupJob {
         var request = BackupJob.Request(
-            leader: WireServer(.unix(path: node.socket)), label: "test", archive: ArchiveOptions(compression: Compression(.zstd)))
+            leader: WireServer(.unix(path: node.socket)), label: "test",
+            archive: ArchiveOptions(compression: Compression(.zstd)))
         request.archivePatienceSeconds = 60
         return BackupJob(repository, request)
     }

@@ -94,7 +94,9 @@ extension ServerTests {
 
         @Test(
             "S6: an address that other machines could reach is refused without TLS and users",
-            arguments: ["0.0.0.0:0", "[::]:0", "192.168.1.1:0", "[::ffff:10.0.0.1]:0", "[::ffff:127.0.0.1]:0", "128.0.0.1:1"])
+            arguments: [
+                "0.0.0.0:0", "[::]:0", "192.168.1.1:0", "[::ffff:10.0.0.1]:0", "[::ffff:127.0.0.1]:0", "128.0.0.1:1",
+            ])
         func notLocal(_ text: String) throws {
             let directory = try TemporaryDirectory("holdfast-users")
             let users = try TestUsers(in: directory, [("a", .reader)])

@@ -72,7 +72,9 @@ struct PasswordTests {
         }
     }
 
-    @Test("S11: a users file that others can read is refused; one that is written is its owner's alone, whatever the umask")
+    @Test(
+        "S11: a users file that others can read is refused; one that is written is its owner's alone, whatever the umask"
+    )
     func modes() throws {
         let directory = try TemporaryDirectory("holdfast-users")
         let old = umask(0)
@@ -128,7 +130,8 @@ extension ServerTests {
     @Suite("Logging in, and what is not allowed before")
     struct LoginTests {
         private func with(
-            login: LoginLimits = LoginLimits(), requiresUser: Bool = true, _ body: (ServedEngine, TestUsers) async throws -> Void
+            login: LoginLimits = LoginLimits(), requiresUser: Bool = true,
+            _ body: (ServedEngine, TestUsers) async throws -> Void
         ) async throws {
             let directory = try TemporaryDirectory("holdfast-users")
             let users = try TestUsers(in: directory, [("alice", .writer), ("default", .reader), ("root", .admin)])
@@ -144,12 +147,19 @@ extension ServerTests {
         func commands() async throws {
             try await with { served, _ in
                 let client = try served.client()
-                #expect(try client.pipeline(["PING", "HELLO 3", "HELLO"]).allSatisfy { $0.errorText?.hasPrefix("NOAUTH ") == true })
-                #expect(try client.pipeline(["AUTH alice alice-password", "SET a 1", "GET a"]) == [.ok, .ok, .text("1")])
+                #expect(
+                    try client.pipeline(["PING", "HELLO 3", "HELLO"]).allSatisfy {
+                        $0.errorText?.hasPrefix("NOAUTH ") == true
+                    })
+                #expect(
+                    try client.pipeline(["AUTH alice alice-password", "SET a 1", "GET a"]) == [.ok, .ok, .text("1")])
                 #expect(try client.pipeline(["AUTH a b c"])[0].errorText == "ERR syntax error")
-                #expect(try client.pipeline(["AUTH default-password", "SET a 1"])[1].errorText?.hasPrefix("NOPERM") == true)
+                #expect(
+                    try client.pipeline(["AUTH default-password", "SET a 1"])[1].errorText?.hasPrefix("NOPERM") == true)
                 let greeted = try served.client()
-                let reply = try greeted.pipeline(["HELLO 3 AUTH root root-password SETNAME me", "CLIENT GETNAME", "CLIENT INFO"])
+                let reply = try greeted.pipeline([
+                    "HELLO 3 AUTH root root-password SETNAME me", "CLIENT GETNAME", "CLIENT INFO",
+                ])
                 #expect(reply[0]["proto"]?.integer == 3 && reply[1] == .text("me"))
                 #expect(reply[2].text?.contains("user=root ") == true)
                 #expect(try greeted.pipeline(["RESET", "GET a"])[1].errorText == "NOAUTH Authentication required.")
@@ -162,7 +172,10 @@ extension ServerTests {
                 let client = try served.client()
                 let wrong = "WRONGPASS invalid username-password pair or user is disabled."
                 for call in ["AUTH alice wrong", "AUTH nobody alice-password", "HELLO 3 AUTH alice x"] {
-                    #expect(try client.pipeline([call, "GET a"]).map(\.errorText) == [wrong, "NOAUTH Authentication required."])
+                    #expect(
+                        try client.pipeline([call, "GET a"]).map(\.errorText) == [
+                            wrong, "NOAUTH Authentication required.",
+                        ])
                 }
             }
         }
@@ -260,11 +273,14 @@ extension ServerTests {
                 var generator = SeededGenerator(seed: SeededGenerator.announcedSeed("garbage"))
                 for _ in 0..<200 {
                     let client = try RawTCPClient(served.addresses.tcp!)
-                    client.send((0..<Int.random(in: 1...2000, using: &generator)).map { _ in
-                        UInt8.random(in: 0...255, using: &generator)
-                    })
+                    client.send(
+                        (0..<Int.random(in: 1...2000, using: &generator)).map { _ in
+                            UInt8.random(in: 0...255, using: &generator)
+                        })
                 }
-                try waitUntil("they are gone", seconds: 20) { (try? served.client(as: "alice")("SET", "a", "1")) == .ok }
+                try waitUntil("they are gone", seconds: 20) {
+                    (try? served.client(as: "alice")("SET", "a", "1")) == .ok
+                }
             }
         }
 

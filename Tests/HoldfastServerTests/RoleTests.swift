@@ -84,10 +84,16 @@ extension ServerTests {
             let users = try TestUsers(in: directory, Self.users)
             try await ServedEngine.with(configure: { $0.usersFile = users.path }) { served in
                 let reader = try served.client(as: "reader")
-                let replies = try reader.pipeline(["GET a", "GET a", "SET a 1", "GET a", "DEL a", "MULTI", "SET a 1", "EXEC"])
-                #expect(replies.map { $0.errorText?.prefix(6) } == [nil, nil, "NOPERM", nil, "NOPERM", nil, "NOPERM", "EXECAB"])
+                let replies = try reader.pipeline([
+                    "GET a", "GET a", "SET a 1", "GET a", "DEL a", "MULTI", "SET a 1", "EXEC",
+                ])
+                #expect(
+                    replies.map { $0.errorText?.prefix(6) } == [
+                        nil, nil, "NOPERM", nil, "NOPERM", nil, "NOPERM", "EXECAB",
+                    ])
                 let backup = try served.client(as: "backup")
-                #expect(try backup.pipeline(["PING", "GET a", "GET a"]).map { $0.errorText != nil } == [false, true, true])
+                #expect(
+                    try backup.pipeline(["PING", "GET a", "GET a"]).map { $0.errorText != nil } == [false, true, true])
                 let nobody = try served.client()
                 #expect(try nobody.pipeline(["SET a 2", "GET a"])[1] == .text("2"), "loopback needs no user")
                 _ = try nobody.pipeline(["AUTH reader reader-password"])

@@ -30,14 +30,16 @@ extension ServerTests {
             _ body: (ServedEngine) async throws -> Void
         ) async throws {
             let pair = pair ?? self.pair
-            try await ServedEngine.with(configure: {
-                $0.listen = .tcp(host: "0.0.0.0", port: 0)
-                $0.tls = TLSFiles(
-                    certificate: pair.certificate, key: pair.key, authorities: authorities, clientCertificates: clients)
-                $0.usersFile = users.path
-                $0.login.seconds = seconds
-                $0.reloadSeconds = 0.05
-            }, body)
+            try await ServedEngine.with(
+                configure: {
+                    $0.listen = .tcp(host: "0.0.0.0", port: 0)
+                    $0.tls = TLSFiles(
+                        certificate: pair.certificate, key: pair.key, authorities: authorities,
+                        clientCertificates: clients)
+                    $0.usersFile = users.path
+                    $0.login.seconds = seconds
+                    $0.reloadSeconds = 0.05
+                }, body)
         }
 
         private func refusal(_ body: () throws -> Any) -> WireError? {
@@ -67,7 +69,9 @@ extension ServerTests {
             }
         }
 
-        @Test("S6: a certificate of another host, an expired one and one of an unknown authority are refused by the client")
+        @Test(
+            "S6: a certificate of another host, an expired one and one of an unknown authority are refused by the client"
+        )
         func untrusted() async throws {
             let cases: [(TestCertificates.Pair, WireTLSSettings, String)] = [
                 (try certificates.issue("other", names: "DNS:other.example,IP:127.0.0.2"), trusting, "mismatch"),
@@ -201,7 +205,9 @@ extension ServerTests {
             let good = try clients.issue("client", names: "DNS:client")
             let old = try clients.issue("old", names: "DNS:client", days: -1)
             let strange = try TestCertificates("Stranger").issue("client", names: "DNS:client")
-            func set(_ served: ServedEngine, _ pair: TestCertificates.Pair?, password: String? = nil) throws -> WireValue {
+            func set(_ served: ServedEngine, _ pair: TestCertificates.Pair?, password: String? = nil) throws
+                -> WireValue
+            {
                 var settings = trusting
                 (settings.certificate, settings.key) = (pair?.certificate, pair?.key)
                 return try served.client(as: "alice", password: password, tls: settings)("SET", "a", "1")
@@ -264,7 +270,9 @@ extension ServerTests {
             #expect(throws: SecretFileError.readableByOthers(pair.key, mode: 0o644)) {
                 try LeaderServer.check(configuration)
             }
-            for (certificate, key) in [("/nowhere", other.key), (other.key, other.key), (other.certificate, other.certificate)] {
+            for (certificate, key) in [
+                ("/nowhere", other.key), (other.key, other.key), (other.certificate, other.certificate),
+            ] {
                 configuration.tls = TLSFiles(certificate: certificate, key: key)
                 #expect(throws: (any Error).self) { try LeaderServer.check(configuration) }
             }

@@ -66,7 +66,8 @@ package enum UserError: DiagnosableError, Equatable {
         switch self {
         case .exists(let name):
             Diagnosis(
-                "there is a user \(printable(name)) already", next: "give --replace for another password or other roles",
+                "there is a user \(printable(name)) already",
+                next: "give --replace for another password or other roles",
                 status: .cannotCreate)
         case .unknown(let name):
             Diagnosis(

@@ -80,9 +80,12 @@ package struct BackupJob: Sendable {
         let identity = try leader.identity()
         guard identity.systemIdentifier == repository.systemIdentifier else {
             throw BackupError.otherCluster(
-                request.leader.address.description, expected: repository.systemIdentifier, found: identity.systemIdentifier)
+                request.leader.address.description, expected: repository.systemIdentifier,
+                found: identity.systemIdentifier)
         }
-        guard identity.role == "leader" else { throw BackupError.notLeader(request.leader.address.description, identity.role) }
+        guard identity.role == "leader" else {
+            throw BackupError.notLeader(request.leader.address.description, identity.role)
+        }
         guard identity.isArchiving else { throw BackupError.notArchiving(request.leader.address.description) }
 
         let taking = try repository.announceBackup(.full, label: request.label)

@@ -71,7 +71,8 @@ package struct PasswordHash: Sendable, Equatable, CustomStringConvertible, Custo
 
     /// A hash of no password: what unknown users are checked against, so that they take as long as one with `other`.
     package init(decoyFor other: PasswordHash?) {
-        (cost, blockSize, parallelism) = other.map { ($0.cost, $0.blockSize, $0.parallelism) } ?? (Self.standardCost, 8, 1)
+        (cost, blockSize, parallelism) =
+            other.map { ($0.cost, $0.blockSize, $0.parallelism) } ?? (Self.standardCost, 8, 1)
         salt = SymmetricKey(size: .bits128).withUnsafeBytes { Array($0) }
         hash = SymmetricKey(size: .bits256)
     }

@@ -56,7 +56,8 @@ package struct TLSFiles: Sendable, Equatable {
         }
         do {
             let context = try NIOSSLContext(configuration: configuration)
-            return LoadedTLS(context: context, expires: Date(timeIntervalSince1970: TimeInterval(chain[0].notValidAfter)))
+            return LoadedTLS(
+                context: context, expires: Date(timeIntervalSince1970: TimeInterval(chain[0].notValidAfter)))
         } catch {
             throw ServerError.badTLS(certificate, why: "it and the key in \(printable(key, limit: 300)) do not match")
         }

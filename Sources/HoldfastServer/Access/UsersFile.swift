@@ -75,9 +75,13 @@ package struct UsersFile: Sendable {
             let directory = UsersFile.directory(of: path)
             descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
             guard descriptor >= 0 else { throw .cannotWriteUsers(directory, errno) }
-            while flock(descriptor, LOCK_EX) != 0 {
-                guard errno == EINTR else { throw .cannotWriteUsers(directory, errno) }
+            // Not for ever: somebody else may have a use of their own for a lock on this directory.
+            for _ in 0..<100 {
+                if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+                guard errno == EWOULDBLOCK || errno == EINTR else { break }
+                usleep(100_000)
             }
+            throw .cannotWriteUsers(directory, errno)
         }
 
         deinit { close(descriptor) }

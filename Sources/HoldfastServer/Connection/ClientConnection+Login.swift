@@ -41,9 +41,10 @@ extension ClientConnection {
     }
 
     private func loginTookTooLong() {
-        core.logger.info("no login in time; connection closed", metadata: ["connection": "\(id)", "peer": "\(peer)"])
-        phase = .closing
-        context?.channel.close(promise: nil)
+        if core.mayNoteStranger() {
+            core.logger.info("no login in time; connection closed", metadata: ["peer": "\(peer)"])
+        }
+        closeAtOnce()
     }
 
     /// `RESET`: nobody has logged in.

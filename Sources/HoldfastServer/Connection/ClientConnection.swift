@@ -71,7 +71,8 @@ final class ClientConnection: ChannelDuplexHandler {
     var countedInput = 0
 
     init(
-        core: ServerCore, id: Int, role: Roles, peer: String, address: String = localAddress, isHandshaking: Bool = false
+        core: ServerCore, id: Int, role: Roles, peer: String, address: String = localAddress,
+        isHandshaking: Bool = false
     ) {
         self.core = core
         self.id = id
@@ -153,7 +154,11 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        core.logger.debug("connection failed", metadata: ["connection": "\(id)", "error": "\(error)"])
+        if isHandshaking, core.mayNoteStranger() {
+            core.logger.info("no TLS connection", metadata: ["peer": "\(peer)", "error": "\(error)"])
+        } else {
+            core.logger.debug("connection failed", metadata: ["connection": "\(id)", "error": "\(error)"])
+        }
         context.close(promise: nil)
     }
 
@@ -226,7 +231,17 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     /// The server stops: closes when what is under way has been answered.
-    func drain() { closeIfDone() }
+    func drain() {
+        // Nothing has been asked yet, and what is written now would wait for the handshake's end.
+        guard !isHandshaking else { return closeAtOnce() }
+        closeIfDone()
+    }
+
+    /// Closes without waiting for what has been written.
+    func closeAtOnce() {
+        phase = .closing
+        context?.channel.close(promise: nil)
+    }
 
     func watchNothing() {
         core.services.watchTable.forget(session.watches)
