@@ -45,6 +45,8 @@ package struct TLSFiles: Sendable, Equatable {
         var configuration = TLSConfiguration.makeServerConfiguration(
             certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
         configuration.minimumTLSVersion = .tlsv12
+        // How long a peer may take to say that it has seen the end.
+        configuration.shutdownTimeout = .seconds(1)
         if let clientCertificates {
             guard let authorities else {
                 throw ServerError.badTLS(certificate, why: "client certificates need authorities to check them with")
