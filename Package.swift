@@ -2,7 +2,7 @@
 import PackageDescription
 
 /// Ground floor first: a target imports only targets that stand above it in this list.
-/// System packages (Debian): libpq-dev zlib1g-dev libzstd-dev, and libisal-dev on x86-64.
+/// System packages (Debian): libpq-dev libssl-dev zlib1g-dev libzstd-dev, and libisal-dev on x86-64.
 
 #if arch(x86_64)
     let isal: [Target.Dependency] = ["CIsal"]
@@ -15,8 +15,11 @@ import PackageDescription
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOTLS", package: "swift-nio"),
 ]
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
@@ -49,6 +52,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
@@ -57,10 +61,11 @@ let package = Package(
     targets: isalTarget + [
         .target(name: "CShims"),
         .systemLibrary(name: "CLibpq", pkgConfig: "libpq"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libssl"),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd"),
         .target(name: "HoldfastCore", dependencies: ["CShims"]),
-        .target(name: "HoldfastWire", dependencies: ["HoldfastCore", "CShims"]),
+        .target(name: "HoldfastWire", dependencies: ["HoldfastCore", "CShims", "COpenSSL"]),
         .target(name: "HoldfastWAL", dependencies: ["HoldfastCore", "CShims"]),
         .target(name: "HoldfastEngine", dependencies: ["HoldfastCore", "HoldfastWAL", "CShims"]),
         .target(
@@ -86,7 +91,7 @@ let package = Package(
             name: "HoldfastServer",
             dependencies: [
                 "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "CShims", log, metrics, lifecycle,
-                collections,
+                collections, crypto, cryptoExtras, nioSSL,
             ] + nio),
         .target(
             name: "HoldfastReplica",
@@ -98,7 +103,7 @@ let package = Package(
                 "HoldfastRepository", "HoldfastBackup", "HoldfastRestore", "HoldfastCatalog", "HoldfastServer",
                 "HoldfastReplica", log, metrics, lifecycle, .product(name: "Yams", package: "Yams"),
             ]),
-        .executableTarget(name: "holdfast", dependencies: ["HoldfastAgent", arguments]),
+        .executableTarget(name: "holdfast", dependencies: ["HoldfastAgent", "HoldfastServer", arguments]),
 
         .target(name: "ThreadSanitizerMutex", path: "Tests/ThreadSanitizer"),
         .target(
@@ -132,7 +137,7 @@ let package = Package(
             ]),
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWAL", "HoldfastWire"] + nio),
-        tests("HoldfastAgent"),
+        tests("HoldfastAgent", ["HoldfastServer"]),
         .target(
             name: "FuzzTargets",
             dependencies: [

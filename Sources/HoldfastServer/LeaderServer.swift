@@ -7,10 +7,11 @@ import NIOPosix
 import ServiceLifecycle
 import Synchronization
 
-/// Serves an engine over RESP, on loopback TCP and on a unix socket.
+/// Serves an engine over RESP, on TCP and on a unix socket.
 ///
 /// An `OK` to a write means that it is durable. Loopback TCP may read and write records and look at the server's state;
-/// everything else needs the unix socket and the server's own user (or root).
+/// everything else needs a user with a role, or the unix socket and the server's own user (or root). Any other address
+/// needs TLS and users.
 ///
 ///     let server = try LeaderServer(engine: engine, configuration: configuration, identity: identity,
 ///                                   composition: composition, logger: logger)
@@ -41,20 +42,30 @@ package final class LeaderServer: Service, Sendable {
     private let writer = NIOThreadPool(numberOfThreads: 1)
     private let readers: NIOThreadPool
     private let physical: NIOThreadPool
+    /// One thread: what checking passwords takes of the machine is bounded.
+    private let logins = NIOThreadPool(numberOfThreads: 1)
+    private let access: ServerAccess
     private let core: ServerCore
     private let logger: Logger
     private let state = Mutex(State())
     private let stopped: AsyncStream<Void>
     private let stopping: AsyncStream<Void>.Continuation
 
-    /// Nothing is opened yet. Throws `ServerError` when the configuration names an address that is not of this machine,
-    /// or none.
+    /// Whether a server with this configuration may be started: what `init` throws, before there is an engine.
+    package static func check(_ configuration: ServerConfiguration) throws {
+        guard configuration.listen != nil || configuration.socket != nil else { throw ServerError.nothingToListenOn }
+        _ = try ServerAccess(configuration)
+    }
+
+    /// Nothing is opened yet. Throws `ServerError` or `SecretFileError` when the configuration names no address, one that
+    /// other machines reach without TLS and users, or files of theirs that cannot be used.
     package init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings = RuntimeSettings(),
         identity: ServerIdentity, composition: any ServerComposition, logger: Logger
     ) throws {
         guard configuration.listen != nil || configuration.socket != nil else { throw ServerError.nothingToListenOn }
-        tcpAddress = try configuration.listen.map(Listeners.loopback)
+        tcpAddress = try configuration.listen.map { try Listeners.resolve($0).address }
+        access = try ServerAccess(configuration)
         self.configuration = configuration
         self.logger = logger
         readers = NIOThreadPool(numberOfThreads: configuration.readerThreads)
@@ -62,7 +73,8 @@ package final class LeaderServer: Service, Sendable {
         (stopped, stopping) = AsyncStream.makeStream()
         core = ServerCore(
             engine: engine, configuration: configuration, settings: settings, identity: identity,
-            composition: composition, logger: logger, loop: group.any(), pools: (writer, readers, physical))
+            composition: composition, logger: logger, access: access, loop: group.any(),
+            pools: (writer, readers, physical, logins))
     }
 
     /// Listens; clients are served when it returns. Throws `ServerError`.
@@ -76,6 +88,7 @@ package final class LeaderServer: Service, Sendable {
         writer.start()
         readers.start()
         physical.start()
+        logins.start()
         do {
             return try await listen()
         } catch {
@@ -111,7 +124,12 @@ package final class LeaderServer: Service, Sendable {
             "serving",
             metadata: [
                 "tcp": "\(addresses.tcp?.description ?? "off")", "socket": "\(addresses.unix?.description ?? "off")",
+                "tls": access.usesTLS ? "on" : "off",
             ])
+        if configuration.isInsecure {
+            logger.critical("INSECURE: whoever can connect may do everything: read, change, copy and stop this server")
+        }
+        watchAccess()
         return addresses
     }
 
@@ -127,12 +145,34 @@ package final class LeaderServer: Service, Sendable {
         if let path = configuration.socket, listening.ownsSocket { SocketFile.remove(path) }
         for channel in listening.channels { try? await channel.close().get() }
         await drain()
-        for pool in [readers, writer, physical] {
+        for pool in [readers, writer, physical, logins] {
             try? await pool.shutdownGracefully()
         }
         try? await group.shutdownGracefully()
         stopping.finish()
         logger.info("stopped serving")
+    }
+
+    /// Reads certificates and users again, changed or not. New connections use them; those of users that are gone or have
+    /// other roles are closed. Returns at once.
+    package func reload() { reload(onlyChanged: false) }
+
+    private func reload(onlyChanged: Bool) {
+        let (access, core, logger) = (access, core, logger)
+        physical.submit { state in
+            guard state == .active, access.reload(onlyChanged: onlyChanged, logger) else { return }
+            core.loop.execute { core.closeChangedUsers() }
+        }
+    }
+
+    /// Notices files that have changed, also when nobody says so.
+    private func watchAccess() {
+        guard configuration.tls != nil || configuration.usersFile != nil else { return }
+        let pause = TimeAmount.nanoseconds(Int64(configuration.reloadSeconds * 1e9))
+        core.loop.scheduleRepeatedTask(initialDelay: pause, delay: pause) { [weak self] task in
+            guard let self else { return task.cancel() }
+            reload(onlyChanged: true)
+        }
     }
 
     /// Waits until all connections are closed, at most `drainSeconds`, then closes those that are left.

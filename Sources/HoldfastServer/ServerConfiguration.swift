@@ -2,12 +2,23 @@ import HoldfastWire
 
 /// Where the server listens and what it bounds.
 package struct ServerConfiguration: Sendable {
-    /// A loopback address with a port (0: any), or nil.
+    /// An address with a port (0: any), or nil. One that other machines reach needs `tls` and `usersFile`.
     package var listen: WireAddress? = .tcp(host: "127.0.0.1", port: 6420)
     /// The path of the unix socket, or nil.
     package var socket: String?
     /// Mode of the socket's file.
     package var socketMode: UInt32 = 0o600
+    /// nil: connections over TCP are plain. The unix socket always is.
+    package var tls: TLSFiles?
+    /// nil: there are no users.
+    package var usersFile: String?
+    /// Over loopback, too, nothing may be done without a user.
+    package var requiresUser = false
+    /// Everybody may do everything, on any address.
+    package var isInsecure = false
+    package var login = LoginLimits()
+    /// How often it is looked whether certificates and users have changed.
+    package var reloadSeconds = 2.0
     package var limits = WireLimits()
     package var maximumConnections = 10_000
     /// Bytes of one reply.
@@ -30,6 +41,24 @@ package struct ServerConfiguration: Sendable {
     package var drainSeconds = 10.0
 
     package init() {}
+}
+
+/// The bounds of connections that have yet to say who they are, or to end their TLS handshake.
+package struct LoginLimits: Sendable {
+    /// From the first byte of the handshake to the login.
+    package var seconds = 10.0
+    package var connections = 512
+    package var connectionsOfAddress = 128
+    /// Of their requests.
+    package var frames: WireLimits
+
+    package init() {
+        frames = WireLimits()
+        frames.bulkBytes = 4 << 10
+        frames.arguments = 16
+        frames.frameBytes = 16 << 10
+        frames.lineBytes = 16 << 10
+    }
 }
 
 /// What `CONFIG` shows and, but for the checkpoint's triggers, sets while the server runs.
@@ -90,12 +119,4 @@ package struct ArchiveReport: Sendable, Equatable {
         self.oldestSegment = oldestSegment
         self.warnings = warnings
     }
-}
-
-/// Who is at the other end.
-enum ConnectionRole: Sendable {
-    /// Loopback TCP, or another user's process on the socket: records, and reading how the server is.
-    case anonymous
-    /// The server's own user, or root, on the unix socket: everything.
-    case administrator
 }

@@ -20,6 +20,8 @@ final class ServerCore: @unchecked Sendable {
     let loop: any EventLoop
     let services: CommandServices
     let pace: SyncPace
+    let access: ServerAccess
+    let logins: LoginGate
     /// Reads that miss the cache, scans, `INFO` and the like.
     let readers: NIOThreadPool
     /// Checkpoints, backups and the like, which may take minutes.
@@ -43,13 +45,14 @@ final class ServerCore: @unchecked Sendable {
     private(set) var isDraining = false
     private var whenDrained: (() -> Void)?
     private var countedCommands = 0
+    private var lastNoted = NIODeadline.uptimeNanoseconds(0)
     /// Whose output waits for the end of this turn of the loop.
     private var unsent: [ClientConnection] = []
 
     init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings, identity: ServerIdentity,
-        composition: any ServerComposition, logger: Logger, loop: any EventLoop,
-        pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool)
+        composition: any ServerComposition, logger: Logger, access: ServerAccess, loop: any EventLoop,
+        pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool, logins: NIOThreadPool)
     ) {
         self.engine = engine
         self.configuration = configuration
@@ -58,6 +61,8 @@ final class ServerCore: @unchecked Sendable {
         self.composition = composition
         self.logger = logger
         self.loop = loop
+        self.access = access
+        logins = LoginGate(access: access, limits: configuration.login, loop: loop, pool: pools.logins)
         readers = pools.readers
         physical = pools.physical
         services = CommandServices(
@@ -97,8 +102,8 @@ final class ServerCore: @unchecked Sendable {
 
     /// false: there are as many as may be. Some more places are kept for the server's own user, so that clients that hold
     /// every connection keep nobody from looking what is wrong, nor the agent from its work.
-    func mayAccept(_ role: ConnectionRole) -> Bool {
-        let places = configuration.maximumConnections + (role == .administrator ? Self.administratorPlaces : 0)
+    func mayAccept(isOwner: Bool) -> Bool {
+        let places = configuration.maximumConnections + (isOwner ? Self.administratorPlaces : 0)
         return connections.count < places && !isDraining
     }
 
@@ -128,6 +133,26 @@ final class ServerCore: @unchecked Sendable {
         loop.assertInEventLoop()
         followers.senders -= 1
         lookIfDrained()
+    }
+
+    /// Closes the connections of users that are gone, or have another password or other roles.
+    func closeChangedUsers() {
+        loop.assertInEventLoop()
+        let users = access.users
+        for connection in connections.values {
+            guard let user = connection.user, users?.find(user.name) != user else { continue }
+            logger.notice(
+                "a user has changed; connection closed",
+                metadata: ["connection": "\(connection.id)", "user": "\(user.name)"])
+            connection.context?.close(promise: nil)
+        }
+    }
+
+    /// Whether the log may hear of a stranger's failed connection: once a second, so that strangers cannot fill it.
+    func mayNoteStranger() -> Bool {
+        guard NIODeadline.now() - lastNoted > .seconds(1) else { return false }
+        lastNoted = .now()
+        return true
     }
 
     /// A backup whose connection is gone is over.

@@ -36,7 +36,8 @@ package final class RequestParser {
         case failed(RequestFault)
     }
 
-    private let limits: WireLimits
+    /// May be changed between two requests.
+    package var limits: WireLimits
     private var ranges = RangeList()
     /// Bytes already understood, from the request's first.
     private var position = 0
@@ -146,6 +147,8 @@ package final class RequestParser {
 extension RequestParser {
     /// An inline request: words on one line, as typed into a terminal, with the quotes of `redis-cli`.
     private func nextInline(_ input: UnsafeRawBufferPointer) throws(RequestFault) -> Step {
+        // How TLS begins. It may have no end of line for long, and its client would wait for an answer as long.
+        if input[0] == 0x16 { throw RequestFault("TLS is not spoken here") }
         let window = min(input.count, limits.lineBytes)
         guard let found = memchr(input.baseAddress!, 0x0A, window) else {
             if input.count >= limits.lineBytes { throw RequestFault("too big inline request") }

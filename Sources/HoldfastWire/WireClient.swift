@@ -28,20 +28,38 @@ package final class WireClient {
         case unlimited
     }
 
-    package let address: WireAddress
+    package var address: WireAddress { server.address }
+    package let server: WireServer
     package let options: Options
     private var socket: WireSocket?
     private let output = ReplyWriter()
     private var parser: ReplyParser
     private var input = InputBuffer()
 
-    /// Connects and, for RESP 3, greets. Throws `.cannotConnect`, `.unknownHost`, `.timedOut`, `.disconnected`.
-    package init(to address: WireAddress, options: Options = Options()) throws(WireError) {
-        self.address = address
+    /// A plain connection as nobody.
+    package convenience init(to address: WireAddress, options: Options = Options()) throws(WireError) {
+        try self.init(to: WireServer(address), options: options)
+    }
+
+    /// Connects, logs in if there is a login and, for RESP 3, greets.
+    ///
+    /// Throws `.cannotConnect`, `.unknownHost`, `.timedOut`, `.disconnected`; with TLS `.badTLS`, `.notTrusted`,
+    /// `.tlsFailed`; `.refused` when the server does not know the user or its password, and `.plainPassword` before a
+    /// password is sent that others could read on its way.
+    package init(to server: WireServer, options: Options = Options()) throws(WireError) {
+        self.server = server
         self.options = options
         parser = ReplyParser(limits: options.limits)
-        socket = try WireSocket(connecting: address, seconds: options.connectSeconds)
-        if options.version == .resp3 { _ = try call("HELLO", "3") }
+        guard server.login == nil || server.tls != nil || server.address.isLoopback else {
+            throw .plainPassword(server.address)
+        }
+        socket = try WireSocket(connecting: server, seconds: options.connectSeconds)
+        let login = server.login.map { ["AUTH", $0.user, $0.password] } ?? []
+        if options.version == .resp3 {
+            _ = try call((["HELLO", "3"] + login).map { Array($0.utf8) })
+        } else if !login.isEmpty {
+            _ = try call(login.map { Array($0.utf8) })
+        }
     }
 
     /// Closes the connection; a backup that belongs to it is over.

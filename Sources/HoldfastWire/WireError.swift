@@ -11,6 +11,14 @@ package enum WireError: DiagnosableError, Equatable {
     case timedOut(WireAddress, seconds: Double)
     /// The connection ended; the system's error number, or 0 if the server closed it.
     case disconnected(WireAddress, Int32)
+    /// A file that TLS needs cannot be used.
+    case badTLS(String, String)
+    case unsafeSecret(SecretFileError)
+    /// The server's certificate does not show that it is the server that was asked for.
+    case notTrusted(WireAddress, String)
+    case tlsFailed(WireAddress, String)
+    /// A password would have gone over a network in plain text.
+    case plainPassword(WireAddress)
     /// What came back is not RESP.
     case notRESP(WireAddress, String)
     /// The server answered with an error: the command, and the error with its code.
@@ -22,6 +30,15 @@ package enum WireError: DiagnosableError, Equatable {
     package var code: String? {
         guard case .refused(_, let error) = self else { return nil }
         return String(error.prefix { $0 != " " })
+    }
+
+    private func hint(_ status: ExitStatus) -> String? {
+        switch code {
+        case "NOAUTH", "WRONGPASS": "check client.user and client.password_file"
+        default:
+            status == .permission
+                ? "connect to its unix socket, as the server's user or root, or as a user with the role" : nil
+        }
     }
 
     package var diagnosis: Diagnosis {
@@ -50,16 +67,35 @@ package enum WireError: DiagnosableError, Equatable {
                 "the connection ended", at: printable(address.description, limit: 300),
                 why: code == 0 ? "the server closed it" : String(cString: strerror(code)),
                 next: "look at the server's log", status: .unavailable)
+        case .badTLS(let path, let why):
+            return Diagnosis(
+                "cannot use TLS", at: printable(path, limit: 300), why: why, next: "check the keys of client",
+                status: .configuration)
+        case .unsafeSecret(let error): return error.diagnosis
+        case .notTrusted(let address, let why):
+            return Diagnosis(
+                "the server is not trusted", at: printable(address.description, limit: 300), why: why,
+                next: "check its certificate, client.ca_file, and that the address is a name in the certificate",
+                status: .permission)
+        case .tlsFailed(let address, let why):
+            return Diagnosis(
+                "no TLS connection", at: printable(address.description, limit: 300), why: printable(why, limit: 300),
+                next: "check that server and client both use TLS, and the certificates of both", status: .unavailable)
+        case .plainPassword(let address):
+            return Diagnosis(
+                "will not send a password without TLS", at: printable(address.description, limit: 300),
+                why: "others could read it on its way", next: "give client.ca_file, or client.tls: true",
+                status: .configuration)
         case .notRESP(let address, let why):
             return Diagnosis(
                 "the answer is not RESP", at: printable(address.description, limit: 300), why: why,
-                next: "check that a holdfast server listens there", status: .unavailable)
+                next: "check that a holdfast server listens there, and whether it wants TLS: client.ca_file",
+                status: .unavailable)
         case .refused(let command, let error):
             let status = ErrorCode.status(of: self.code ?? "")
             return Diagnosis(
                 "the server refused \(command)", why: printable(error, limit: 1000),
-                next: status == .permission ? "connect to its unix socket, as the server's user or root" : nil,
-                status: status)
+                next: hint(status), status: status)
         case .unexpectedReply(let command, let what):
             return Diagnosis(
                 "cannot read the server's answer to \(command)", why: what,

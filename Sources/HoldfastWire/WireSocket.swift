@@ -62,18 +62,29 @@ struct InputBuffer: ~Copyable {
     mutating func received(_ count: Int) { end += count }
 }
 
-/// Owns a connected, non-blocking socket.
+/// Owns a connected, non-blocking socket, and what makes TLS of it.
 final class WireSocket {
     private let descriptor: Int32
+    /// nil: the connection is plain.
+    private(set) var tls: WireTLS?
+    /// Bytes that have been encrypted and whose cipher text is not all sent.
+    var encrypted = 0
 
     deinit { Glibc.close(descriptor) }
 
-    /// Throws `.cannotConnect`, `.unknownHost`, `.timedOut`.
-    init(connecting address: WireAddress, seconds: Double) throws(WireError) {
+    /// Throws `.cannotConnect`, `.unknownHost`, `.timedOut`, and with TLS `.badTLS`, `.notTrusted`, `.tlsFailed`.
+    init(connecting server: WireServer, seconds: Double) throws(WireError) {
         let deadline = Deadline(seconds: seconds)
+        let address = server.address
         switch address {
         case .unix(let path): descriptor = try Self.connect(unix: path, deadline, address)
-        case .tcp(let host, let port): descriptor = try Self.connect(host: host, port, deadline, address)
+        case .tcp(let host, let port):
+            let tls = try server.tls.map { settings throws(WireError) in
+                try WireTLS(settings, host: host, address: address)
+            }
+            descriptor = try Self.connect(host: host, port, deadline, address)
+            self.tls = tls
+            if let tls { try shakeHands(tls, deadline, address) }
         }
     }
 
@@ -171,20 +182,33 @@ final class WireSocket {
         }
     }
 
-    /// How many bytes came; 0 at the end.
+    /// How many bytes came; 0 at the end, -1 when none are there yet.
     func read(_ buffer: inout InputBuffer, _ address: WireAddress) throws(WireError) -> Int {
+        if let tls { return try read(tls, &buffer, address) }
         let room = buffer.room()
-        let count = recv(descriptor, room.baseAddress, room.count, 0)
-        if count < 0 {
-            if errno == EINTR || errno == EAGAIN { return -1 }
-            throw .disconnected(address, errno)
-        }
-        buffer.received(count)
+        let count = try receive(into: room, address)
+        if count > 0 { buffer.received(count) }
         return count
     }
 
     /// How many bytes went.
     func write(_ bytes: UnsafeRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
+        if let tls { return try write(tls, bytes, address) }
+        return try send(bytes, address)
+    }
+
+    // MARK: The system's calls
+
+    func receive(into room: UnsafeMutableRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
+        let count = recv(descriptor, room.baseAddress, room.count, 0)
+        if count < 0 {
+            if errno == EINTR || errno == EAGAIN { return -1 }
+            throw .disconnected(address, errno)
+        }
+        return count
+    }
+
+    func send(_ bytes: UnsafeRawBufferPointer, _ address: WireAddress) throws(WireError) -> Int {
         let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
         if count < 0 {
             if errno == EINTR || errno == EAGAIN { return 0 }

@@ -29,9 +29,12 @@ struct ConfigurationOptions: ParsableArguments {
 struct ConnectOptions: ParsableArguments {
     @Option(help: "HOST:PORT or unix:PATH of the server; default: the configuration's leader.") var connect: String?
 
-    func address(_ configuration: ConfigurationOptions) throws -> WireAddress {
-        if let connect { return try WireAddress(connect) }
-        return try configuration.load().requiredLeader()
+    func server(_ configuration: ConfigurationOptions) throws -> WireServer {
+        guard let connect else { return try configuration.load().leaderServer() }
+        let address = try WireAddress(connect)
+        // A socket needs nothing that a configuration says.
+        if case .unix = address { return WireServer(address) }
+        return try configuration.load().server(at: address)
     }
 }
 

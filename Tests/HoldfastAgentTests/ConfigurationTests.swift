@@ -1,6 +1,7 @@
 import Foundation
 @testable import HoldfastAgent
 import HoldfastCore
+import HoldfastServer
 import HoldfastTestSupport
 import HoldfastWire
 import Testing
@@ -45,7 +46,10 @@ struct ConfigurationTests {
             state: /var/lib/holdfast/state
             log: debug
             server: {listen: "127.0.0.1:6421", socket: /run/holdfast/main.sock, cache: 2GiB, versions: 64MiB,
-                     transaction: 32MiB, checkpoint: {wal: 512MiB, every: 90s}, max_slot_wal: 2GiB}
+                     transaction: 32MiB, checkpoint: {wal: 512MiB, every: 90s}, max_slot_wal: 2GiB, users_file: /etc/holdfast/users,
+                     require_user: true,
+                     tls: {cert_file: /c, key_file: /k, ca_file: /a, client_certificates: required}}
+            client: {tls: true, ca_file: /a, cert_file: /cc, key_file: /ck, user: follower, password_file: /p}
             repository:
               path: /var/backups/holdfast
               compression: {codec: gzip, level: 6, workers: 3}
@@ -70,7 +74,15 @@ struct ConfigurationTests {
         server.checkpointWALBytes = 512 << 20
         server.checkpointEvery = 90_000
         server.slotWALBytes = 2 << 30
+        server.usersFile = "/etc/holdfast/users"
+        server.requiresUser = true
+        server.tls = TLSFiles(certificate: "/c", key: "/k", authorities: "/a", clientCertificates: .required)
         #expect(configuration.server == server)
+        var client = ClientSettings()
+        client.usesTLS = true
+        (client.authorities, client.certificate, client.key) = ("/a", "/cc", "/ck")
+        (client.user, client.passwordFile) = ("follower", "/p")
+        #expect(configuration.client == client)
         let repository = try #require(configuration.repositories.first)
         #expect(configuration.repositories.count == 1)
         #expect(repository.path == "/var/backups/holdfast")
@@ -205,8 +217,20 @@ struct ConfigurationRefusalTests {
                 "data cannot be used (FILE:1): \"data\" is not an absolute path\nhint: begin it with a slash"
             ),
             (
-                "server:\n  listen: 0.0.0.0:6420\n",
-                "server.listen cannot be used (FILE:2): 0.0.0.0:6420 is not a loopback address, and this release has no TLS\nhint: listen at 127.0.0.1 or [::1], and reach other hosts through a tunnel"
+                "server:\n  tls: {cert_file: /c}\n",
+                "server.tls cannot be used (FILE:2): it needs cert_file and key_file\nhint: give both"
+            ),
+            (
+                "server:\n  tls:\n    cert_file: /c\n    key_file: /k\n    client_certificates: required\n",
+                "server.tls.client_certificates cannot be used (FILE:5): there is nothing to check them with\nhint: give ca_file too"
+            ),
+            (
+                "client: {user: a}\n",
+                "client.user cannot be used (FILE:1): a user and a password go together\nhint: give user and password_file"
+            ),
+            (
+                "client: {key_file: /k}\n",
+                "client.key_file cannot be used (FILE:1): a certificate and its key go together\nhint: give cert_file and key_file"
             ),
             ("leader: nowhere\n", "leader cannot be used (FILE:1): it has no port\nhint: give HOST:PORT or unix:PATH"),
             (
@@ -245,8 +269,6 @@ struct ConfigurationRefusalTests {
             ("repository: {path: /a, s3: {bucket: b}}", "repository.s3"),
             ("repository: {path: /a, encryption: {recipients: []}}", "repository.encryption"),
             ("repository: {path: /a, signing: {key_file: /k}}", "repository.signing"),
-            ("server: {tls: {}}", "server.tls"), ("server: {users_file: /u}", "server.users_file"),
-            ("follow: [\"a:1\"]", "follow"),
             ("failover: {ttl: 10s}", "failover"),
             ("http: {listen: \"127.0.0.1:6421\"}", "http"), ("retention: {full: 4}", "retention"),
             ("schedule: {incr: \"0 2 * * *\"}", "schedule.incr"),
@@ -269,9 +291,8 @@ struct ConfigurationRefusalTests {
     @Test("an option's bad value names the option")
     func badOption() {
         #expect(
-            refusal("", options: ["server.listen": (option: "--listen", text: "10.0.0.1:1")])
-                == "server.listen cannot be used (--listen): 10.0.0.1:1 is not a loopback address, and this release has no TLS\nhint: listen at 127.0.0.1 or [::1], and reach other hosts through a tunnel"
-        )
+            refusal("", options: ["server.listen": (option: "--listen", text: "10.0.0.1")])
+                == "server.listen cannot be used (--listen): it has no port\nhint: give HOST:PORT or unix:PATH")
     }
 
     @Test("what is not YAML is named with its line")

@@ -64,7 +64,8 @@ final class ArchivedNode: Sendable {
 
     func backup(_ codec: Codec = .zstd) throws -> BackupRecord {
         var request = BackupJob.Request(
-            leader: .unix(path: socket), label: "test", archive: ArchiveOptions(compression: Compression(codec)))
+            leader: WireServer(.unix(path: socket)), label: "test",
+            archive: ArchiveOptions(compression: Compression(codec)))
         request.archivePatienceSeconds = 120
         return try BackupJob(repository, request).run()
     }

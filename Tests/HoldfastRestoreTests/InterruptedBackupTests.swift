@@ -20,7 +20,8 @@ struct InterruptedBackupTests {
 
     private func job(_ repository: Repository, _ node: ArchivedNode) -> BackupJob {
         var request = BackupJob.Request(
-            leader: .unix(path: node.socket), label: "test", archive: ArchiveOptions(compression: Compression(.zstd)))
+            leader: WireServer(.unix(path: node.socket)), label: "test",
+            archive: ArchiveOptions(compression: Compression(.zstd)))
         request.archivePatienceSeconds = 60
         return BackupJob(repository, request)
     }
@@ -105,7 +106,7 @@ struct InterruptedBackupTests {
     func droppedConnection() async throws {
         let node = try await ArchivedNode()
         try write(node, "first")
-        let leader = try LeaderConnection(to: .unix(path: node.socket))
+        let leader = try LeaderConnection(to: WireServer(.unix(path: node.socket)))
         _ = try leader.startBackup(label: "dropped", isFast: true)
         #expect(node.engine.status.runningBackups == 1)
         leader.close()

@@ -8,6 +8,7 @@ import HoldfastRepository
 import HoldfastRestore
 import HoldfastTestSupport
 import HoldfastWAL
+import HoldfastWire
 import Testing
 
 @Suite("A target that cannot be reached is refused, and nothing is changed", .serialized)
@@ -36,7 +37,8 @@ struct TargetRefusalTests {
     /// A backup with a mark between its start and its stop.
     private func backup(_ node: ArchivedNode, inside name: String) throws -> (record: BackupRecord, inside: Mark) {
         var request = BackupJob.Request(
-            leader: .unix(path: node.socket), label: name, archive: ArchiveOptions(compression: Compression(.zstd)))
+            leader: WireServer(.unix(path: node.socket)), label: name,
+            archive: ArchiveOptions(compression: Compression(.zstd)))
         request.archivePatienceSeconds = 60
         let engine = node.engine
         let inside = Thread.Outcome<Mark>()

@@ -6,6 +6,7 @@ import HoldfastEngine
 import HoldfastRepository
 import HoldfastTestSupport
 import HoldfastWAL
+import HoldfastWire
 import Synchronization
 import Testing
 
@@ -128,7 +129,8 @@ struct TornPageTests {
             if round % 20 == 19 { try engine.checkpoint() }
         }
         var request = BackupJob.Request(
-            leader: .unix(path: node.socket), label: "torn", archive: ArchiveOptions(compression: Compression(.zstd)))
+            leader: WireServer(.unix(path: node.socket)), label: "torn",
+            archive: ArchiveOptions(compression: Compression(.zstd)))
         request.archivePatienceSeconds = 60
         // The start's checkpoint has written what was changed: the files are looked at from here on.
         let job = BackupJob(node.repository, request) { event in

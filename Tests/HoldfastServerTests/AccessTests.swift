@@ -10,7 +10,7 @@ extension ServerTests {
     @Suite("Who may do what, and where the server listens")
     struct AccessTests {
         /// A call of each command that would be right if it were allowed.
-        private static let calls: [Command: String] = [
+        static let calls: [Command: String] = [
             .get: "GET a", .mget: "MGET a", .exists: "EXISTS a", .strlen: "STRLEN a", .getrange: "GETRANGE a 0 1",
             .type: "TYPE a", .dbsize: "DBSIZE", .randomkey: "RANDOMKEY", .scan: "SCAN 0", .keys: "KEYS *",
             .range: "RANGE a b", .set: "SET a 1", .setnx: "SETNX a 1", .mset: "MSET a 1", .del: "DEL x",
@@ -94,20 +94,35 @@ extension ServerTests {
         }
 
         @Test(
-            "an address that other machines could reach is refused",
+            "S6: an address that other machines could reach is refused without TLS and users",
             arguments: [
-                "0.0.0.0:0", "[::]:0", "192.168.1.1:0", "example.com:0", "127.0.0.1.example.com:0",
-                "[::ffff:10.0.0.1]:0", "128.0.0.1:1",
+                "0.0.0.0:0", "[::]:0", "192.168.1.1:0", "[::ffff:10.0.0.1]:0", "[::ffff:127.0.0.1]:0", "128.0.0.1:1",
             ])
         func notLocal(_ text: String) throws {
-            let error = #expect(throws: ServerError.self) { try Listeners.loopback(WireAddress(text)) }
+            let directory = try TemporaryDirectory("holdfast-users")
+            let users = try TestUsers(in: directory, [("a", .reader)])
+            let pair = try TestCertificates().issue("a")
+            var configuration = ServerConfiguration()
+            configuration.listen = try WireAddress(text)
+            let error = #expect(throws: ServerError.self) { try LeaderServer.check(configuration) }
             #expect(error?.diagnosis.status == .configuration)
+            configuration.usersFile = users.path
+            #expect(throws: ServerError.notProtected(text)) { try LeaderServer.check(configuration) }
+            configuration.tls = TLSFiles(certificate: pair.certificate, key: pair.key)
+            try LeaderServer.check(configuration)
+            configuration.usersFile = nil
+            #expect(throws: ServerError.notProtected(text)) { try LeaderServer.check(configuration) }
+        }
+
+        @Test("what is not an address cannot be listened on", arguments: ["example.com:0", "127.0.0.1.example.com:0"])
+        func notAnAddress(_ text: String) throws {
+            #expect(throws: ServerError.notAnAddress(text)) { try Listeners.resolve(WireAddress(text)) }
         }
 
         @Test(
             "addresses of this machine",
             arguments: ["127.0.0.1:0", "[::1]:0", "127.1.2.3:0", "localhost:0", "LOCALHOST:1"])
-        func local(_ text: String) throws { _ = try Listeners.loopback(WireAddress(text)) }
+        func local(_ text: String) throws { #expect(try Listeners.resolve(WireAddress(text)).isLoopback) }
 
         @Test("S11: the socket is its owner's alone, whatever the umask, and goes with the server")
         func socketMode() async throws {

@@ -15,6 +15,7 @@ package struct Configuration: Sendable, Equatable {
     /// The leaders that a follower tries in turn.
     package var follow: [WireAddress] = []
     package var server = ServerSettings()
+    package var client = ClientSettings()
     /// The first is the one that is read.
     package var repositories: [RepositorySettings] = []
     package var catalog: CatalogSection?
@@ -65,9 +66,13 @@ package struct Configuration: Sendable, Equatable {
 
 /// `server:`
 package struct ServerSettings: Sendable, Equatable {
-    /// A loopback address; nil when only the socket is wanted.
+    /// nil when only the socket is wanted. What an address needs that other machines reach, `serve` checks.
     package var listen: WireAddress?
     package var socket: String?
+    package var tls: TLSFiles?
+    package var usersFile: String?
+    /// Loopback connections, too, may do nothing before they name a user.
+    package var requiresUser = false
     package var cacheBytes = 1 << 30
     package var versionBytes = 256 << 20
     package var transactionBytes = 256 << 20

@@ -13,6 +13,7 @@ enum ConfigurationGrammar {
         configuration.state = try root.path("state") ?? state
         configuration.logLevel = try root.choice("log", Configuration.LogLevel.self) ?? .info
         configuration.server = try server(root.section("server"))
+        configuration.client = try client(root.section("client"))
         configuration.repositories = try repositories(root)
         configuration.catalog = try catalog(root.section("catalog"))
         configuration.archive = try archive(root.section("archive"))
@@ -26,15 +27,7 @@ enum ConfigurationGrammar {
 
     private static func server(_ reader: SettingsReader) throws(ConfigurationError) -> ServerSettings {
         var server = ServerSettings()
-        if let (address, origin) = try reader.address("listen") {
-            guard address.isLoopback else {
-                throw .badValue(
-                    "server.listen", origin,
-                    why: "\(printable(address.description)) is not a loopback address, and this release has no TLS",
-                    next: "listen at 127.0.0.1 or [::1], and reach other hosts through a tunnel")
-            }
-            server.listen = address
-        }
+        server.listen = try reader.address("listen")?.address
         server.socket = try reader.path("socket")
         if let socket = server.socket, socket.utf8.count > 107 {
             throw .badValue(
@@ -50,7 +43,9 @@ enum ConfigurationGrammar {
         server.checkpointEvery = try checkpoint.duration("every", from: "1s", to: "30d") ?? server.checkpointEvery
         try checkpoint.finish()
         server.slotWALBytes = try reader.size("max_slot_wal", from: "64MiB", to: "64TiB") ?? server.slotWALBytes
-        try reader.notSupported("tls", "users_file")
+        server.tls = try tls(reader.section("tls"))
+        server.usersFile = try reader.path("users_file")
+        server.requiresUser = try reader.boolean("require_user") ?? false
         try reader.finish()
         return server
     }
@@ -176,18 +171,5 @@ enum ConfigurationGrammar {
         try reader.notSupported("incr", "verify")
         try reader.finish()
         return schedule
-    }
-}
-
-extension WireAddress {
-    /// A unix socket, `localhost`, 127.0.0.0/8 or ::1.
-    package var isLoopback: Bool {
-        switch self {
-        case .unix: return true
-        case .tcp(let host, _):
-            if host == "localhost" || host == "::1" { return true }
-            let parts = host.split(separator: ".", omittingEmptySubsequences: false)
-            return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
-        }
     }
 }

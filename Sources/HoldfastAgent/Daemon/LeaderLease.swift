@@ -91,7 +91,7 @@ struct LeaderLease: NamedService {
     /// `nil`: nobody answers, or not as a leader.
     private static func leader(_ configuration: Configuration) throws -> LeaderConnection.Identity? {
         do {
-            let connection = try LeaderConnection(to: configuration.requiredLeader(), replySeconds: 5)
+            let connection = try LeaderConnection(to: configuration.leaderServer(), replySeconds: 5)
             defer { connection.close() }
             let identity = try connection.identity()
             return identity.role == "leader" ? identity : nil

@@ -41,7 +41,7 @@ package struct CheckCluster: Sendable {
             }
         }
         let identity = check("leader") {
-            let connection = try LeaderConnection(to: configuration.requiredLeader())
+            let connection = try LeaderConnection(to: configuration.leaderServer())
             defer { connection.close() }
             let identity = try connection.identity()
             return (identity, "\(identity.role), timeline \(identity.timeline.rawValue), at \(identity.durableLSN)")
@@ -84,7 +84,7 @@ package struct CheckCluster: Sendable {
     }
 
     private func archiveRoundTrip(_ repository: Repository) throws -> String {
-        let client = try WireClient(to: configuration.requiredLeader())
+        let client = try WireClient(to: configuration.leaderServer())
         defer { client.close() }
         let reply = try client.call("WAL", "SWITCH")
         guard let name = reply["segment"]?.text.flatMap({ SegmentName($0) }) else {

@@ -15,8 +15,8 @@ package enum CheckDirectory {
 
 /// `holdfast check --connect`: the pages of a running server, which checks them itself.
 package enum CheckServer {
-    package static func run(_ address: WireAddress) throws -> Report {
-        let client = try WireClient(to: address)
+    package static func run(_ server: WireServer) throws -> Report {
+        let client = try WireClient(to: server)
         defer { client.close() }
         let reply = try client.call("CHECK", patience: .unlimited)
         guard let lsn = reply["lsn"]?.text, let pages = reply["pages"]?.integer,

@@ -4,8 +4,8 @@ import HoldfastWire
 /// What the command line asks of a running server.
 package enum ServerOperations {
     /// `holdfast status`: documented fields first, then whatever else the server says of itself.
-    package static func status(of address: WireAddress) throws -> Report {
-        let reply = try ask(address, "STATUS")
+    package static func status(of server: WireServer) throws -> Report {
+        let reply = try ask(server, "STATUS")
         var pairs = reply.pairs ?? []
         let first = [
             "role", "timeline", "lsn", "replay_lsn", "leader_lsn", "lag_bytes", "archived_lsn", "system_identifier",
@@ -26,37 +26,37 @@ package enum ServerOperations {
         return Report(text: lines.joined(), json: .object(fields))
     }
 
-    package static func checkpoint(at address: WireAddress) throws -> Report {
-        try report(address, ["CHECKPOINT"]) { "checkpoint complete, redo point \($0["redo_lsn"]?.text ?? "?")" }
+    package static func checkpoint(at server: WireServer) throws -> Report {
+        try report(server, ["CHECKPOINT"]) { "checkpoint complete, redo point \($0["redo_lsn"]?.text ?? "?")" }
     }
 
-    package static func switchWAL(at address: WireAddress) throws -> Report {
-        try report(address, ["WAL", "SWITCH"]) {
+    package static func switchWAL(at server: WireServer) throws -> Report {
+        try report(server, ["WAL", "SWITCH"]) {
             "switched: segment \($0["segment"]?.text ?? "?") ends at \($0["lsn"]?.text ?? "?")"
         }
     }
 
-    package static func restorePoint(_ name: String, at address: WireAddress) throws -> Report {
+    package static func restorePoint(_ name: String, at server: WireServer) throws -> Report {
         guard ObjectName.isValid(name) else {
             throw NameRefused(diagnosis: ObjectName.refusal(name, of: "restore point"))
         }
-        return try report(address, ["RESTOREPOINT", name]) { "restore point \(name) at \($0["lsn"]?.text ?? "?")" }
+        return try report(server, ["RESTOREPOINT", name]) { "restore point \(name) at \($0["lsn"]?.text ?? "?")" }
     }
 
-    package static func promote(_ address: WireAddress) throws -> Report {
-        try report(address, ["PROMOTE"]) { "promoted: timeline \($0["timeline"]?.text ?? "?")" }
+    package static func promote(_ server: WireServer) throws -> Report {
+        try report(server, ["PROMOTE"]) { "promoted: timeline \($0["timeline"]?.text ?? "?")" }
     }
 
-    private static func ask(_ address: WireAddress, _ words: String...) throws(WireError) -> WireValue {
-        let client = try WireClient(to: address)
+    private static func ask(_ server: WireServer, _ words: String...) throws(WireError) -> WireValue {
+        let client = try WireClient(to: server)
         defer { client.close() }
         return try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
     }
 
     private static func report(
-        _ address: WireAddress, _ words: [String], _ line: (WireValue) -> String
+        _ server: WireServer, _ words: [String], _ line: (WireValue) -> String
     ) throws(WireError) -> Report {
-        let client = try WireClient(to: address)
+        let client = try WireClient(to: server)
         defer { client.close() }
         let reply = try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
         return Report(text: terminalSafe(line(reply)) + "\n", json: JSONValue(reply.pairs.map { .map($0) } ?? reply))

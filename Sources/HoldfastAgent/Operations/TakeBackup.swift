@@ -29,7 +29,7 @@ package struct TakeBackup: Sendable {
     /// When it returns the backup is durable in the repository and can be restored.
     package func run() throws -> BackupRecord {
         let access = ClusterAccess(configuration)
-        let leader = try configuration.requiredLeader()
+        let leader = try configuration.leaderServer()
         let settings = try configuration.requiredRepository()
         // Everything that can be refused is refused before the repository is touched.
         let connection = try LeaderConnection(to: leader)

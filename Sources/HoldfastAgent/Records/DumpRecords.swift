@@ -21,8 +21,8 @@ package enum DumpRecords {
     }
 
     /// From a running server, in steps: while others write, each step is of its own moment.
-    package static func run(connect address: WireAddress, tree: Int, to output: RecordOutput) throws {
-        let client = try WireClient(to: address)
+    package static func run(connect server: WireServer, tree: Int, to output: RecordOutput) throws {
+        let client = try WireClient(to: server)
         defer { client.close() }
         try client.call("SELECT", treeName(tree))
         var start: [UInt8] = []

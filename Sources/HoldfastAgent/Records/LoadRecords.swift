@@ -30,8 +30,8 @@ package enum LoadRecords {
     }
 
     /// Into a running server.
-    package static func run(connect address: WireAddress, tree: Int, from input: RecordInput) throws -> Report {
-        let client = try WireClient(to: address)
+    package static func run(connect server: WireServer, tree: Int, from input: RecordInput) throws -> Report {
+        let client = try WireClient(to: server)
         defer { client.close() }
         try client.call("SELECT", DumpRecords.treeName(tree))
         return try load(input) { batch in

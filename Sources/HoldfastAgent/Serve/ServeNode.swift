@@ -11,28 +11,35 @@ import ServiceLifecycle
 
 /// `holdfast serve`: opens the data directory, replays what must be replayed, and serves it until it is told to stop.
 ///
-/// Order of the start: the configuration is whole; the archive agrees with the directory; the engine has its lock and
+/// Order of the start: the configuration is whole, and lets nobody in who should stay out; the archive agrees with the directory; the engine has its lock and
 /// has recovered; only then is anything listened to. Order of the stop: connections end, then the last checkpoint is
 /// taken and the lock released.
 package struct ServeNode: Sendable {
     private let configuration: Configuration
     private let isWithoutArchive: Bool
     private let verifiesWAL: Bool
+    private let isInsecure: Bool
     private let log: Logger
 
     /// - Parameters:
     ///   - isWithoutArchive: `--no-archive`: neither reads nor feeds the repository.
     ///   - verifiesWAL: `--verify-wal`: redo of each commit is compared with its pages before it is logged.
-    package init(_ configuration: Configuration, isWithoutArchive: Bool, verifiesWAL: Bool = false, log: Logger) {
+    ///   - isInsecure: `--insecure`: everybody may do everything, on any address.
+    package init(
+        _ configuration: Configuration, isWithoutArchive: Bool, verifiesWAL: Bool = false, isInsecure: Bool = false,
+        log: Logger
+    ) {
         self.configuration = configuration
         self.isWithoutArchive = isWithoutArchive
         self.verifiesWAL = verifiesWAL
+        self.isInsecure = isInsecure
         self.log = log
     }
 
     package func run() async throws {
         Self.raiseDescriptorLimit()
         let data = WorkingDirectory.absolute(try configuration.requiredData())
+        try LeaderServer.check(serverConfiguration())
         let disk = try RealDisk(root: data)
         let start = try NodeStart(configuration, disk, isWithoutArchive: isWithoutArchive, log: log)
         var options = EngineOptions(
@@ -95,6 +102,8 @@ package struct ServeNode: Sendable {
             configuration: .init(
                 services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: log))
         composition.onShutdown { Task { await group.triggerGracefulShutdown() } }
+        let hangUp = HangUpSignal { server.reload() }
+        defer { hangUp.cancel() }
         try await group.run()
     }
 
@@ -118,6 +127,10 @@ package struct ServeNode: Sendable {
         if server.socket == nil, case .unix(let path)? = configuration.leader { server.socket = path }
         // Clients must not take the descriptors that the log, the pages and the archive need.
         server.maximumConnections = Swift.max(16, Swift.min(server.maximumConnections, Self.descriptorLimit() - 256))
+        server.tls = configuration.server.tls
+        server.usersFile = configuration.server.usersFile
+        server.requiresUser = configuration.server.requiresUser
+        server.isInsecure = isInsecure
         server.listen = configuration.server.listen ?? (server.socket == nil ? ServerSettings.defaultListen : nil)
         return server
     }

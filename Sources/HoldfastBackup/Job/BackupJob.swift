@@ -13,7 +13,7 @@ import HoldfastWire
 /// leaves an unfinished backup, which nothing takes for one and the next run clears up.
 package struct BackupJob: Sendable {
     package struct Request: Sendable {
-        package var leader: WireAddress
+        package var leader: WireServer
         /// Shown in `info`, and in `backup_label`.
         package var label: String
         /// Start with a checkpoint that does not spare the leader's disk.
@@ -24,7 +24,7 @@ package struct BackupJob: Sendable {
         /// Read pages over the wire even where the leader's directory could be read.
         package var avoidsLocalFiles = false
 
-        package init(leader: WireAddress, label: String, archive: ArchiveOptions) {
+        package init(leader: WireServer, label: String, archive: ArchiveOptions) {
             self.leader = leader
             self.label = label
             self.archive = archive
@@ -80,10 +80,13 @@ package struct BackupJob: Sendable {
         let identity = try leader.identity()
         guard identity.systemIdentifier == repository.systemIdentifier else {
             throw BackupError.otherCluster(
-                request.leader.description, expected: repository.systemIdentifier, found: identity.systemIdentifier)
+                request.leader.address.description, expected: repository.systemIdentifier,
+                found: identity.systemIdentifier)
         }
-        guard identity.role == "leader" else { throw BackupError.notLeader(request.leader.description, identity.role) }
-        guard identity.isArchiving else { throw BackupError.notArchiving(request.leader.description) }
+        guard identity.role == "leader" else {
+            throw BackupError.notLeader(request.leader.address.description, identity.role)
+        }
+        guard identity.isArchiving else { throw BackupError.notArchiving(request.leader.address.description) }
 
         let taking = try repository.announceBackup(.full, label: request.label)
         let keeper = LeaseKeeper(taking.lease, everySeconds: Double(LockName.jobSeconds) / 4)
@@ -177,7 +180,7 @@ package struct BackupJob: Sendable {
     private func pageFileIndex(_ path: String) throws -> Int {
         guard let index = Int(path.dropFirst("pages/".count)), index >= 0, PageNumber.filePath(index) == path else {
             throw LeaderError.unexpectedReply(
-                request.leader.description, what: "BACKUP FILES", why: "\"\(printable(path))\" is no page file")
+                request.leader.address.description, what: "BACKUP FILES", why: "\"\(printable(path))\" is no page file")
         }
         return index
     }
@@ -186,7 +189,7 @@ package struct BackupJob: Sendable {
     private func localSource(
         _ identity: LeaderConnection.Identity, _ files: [PageFileMember], settled: LeaderPageSource
     ) -> (any PageSource)? {
-        guard !request.avoidsLocalFiles, case .unix = request.leader, isSeenHere(identity) else { return nil }
+        guard !request.avoidsLocalFiles, case .unix = request.leader.address, isSeenHere(identity) else { return nil }
         // What cannot be opened is read over the wire instead: slower, and the same bytes.
         return try? FilePageSource(root: identity.data, files: files) { page, buffer in
             _ = try settled.readSettled(page, into: buffer)

@@ -49,10 +49,10 @@ package final class LeaderConnection {
     private var address: WireAddress { client.address }
 
     /// - Parameter replySeconds: how long an answer may take that is no checkpoint.
-    package init(to address: WireAddress, replySeconds: Double = 60) throws {
+    package init(to server: WireServer, replySeconds: Double = 60) throws {
         var options = WireClient.Options()
         options.replySeconds = replySeconds
-        client = try WireClient(to: address, options: options)
+        client = try WireClient(to: server, options: options)
     }
 
     package func identity() throws -> Identity {

@@ -28,8 +28,18 @@ enum CommandKind {
     case connection
     /// Asks or tells the engine as a whole; on the pool for blocking work.
     case server
-    /// For administrators, may take long; on the pool of the physical commands.
+    /// For those with a role, may take long; on the pool of the physical commands.
     case physical
+
+    /// Who may run a command that does not say otherwise.
+    var roles: Roles {
+        switch self {
+        case .read, .scan: .reading
+        case .write: .writing
+        case .connection, .server: .known
+        case .physical: .admin
+        }
+    }
 }
 
 /// What is known of a command before it runs.
@@ -42,8 +52,8 @@ struct CommandSpecification: Sendable {
     var kind: CommandKind
     /// Places of the keys: first, last (negative: from the end), step; zeros: none.
     var keys = (first: 0, last: 0, step: 0)
-    /// Needs the role of an administrator, whatever its subcommand.
-    var isAdministrative = false
+    /// Who may run it; `CommandTable.restricted` has the subcommands that fewer may run.
+    var roles = Roles.admin
     /// May stand between `MULTI` and `EXEC`.
     var isQueueable: Bool {
         switch kind {
@@ -112,12 +122,12 @@ struct CommandTable: Sendable {
         var all: [CommandSpecification] = []
         func add(
             _ command: Command, _ arity: Int, _ kind: CommandKind, keys: (Int, Int, Int) = (0, 0, 0),
-            admin: Bool = false
+            roles: Roles? = nil
         ) {
             all.append(
                 CommandSpecification(
                     command: command, name: "\(command)", arity: arity, kind: kind,
-                    keys: (first: keys.0, last: keys.1, step: keys.2), isAdministrative: admin || kind == .physical))
+                    keys: (first: keys.0, last: keys.1, step: keys.2), roles: roles ?? kind.roles))
         }
         add(.get, 2, .read, keys: (1, 1, 1))
         add(.mget, -2, .read, keys: (1, -1, 1))
@@ -146,16 +156,16 @@ struct CommandTable: Sendable {
         add(.multi, 1, .connection)
         add(.exec, 1, .connection)
         add(.discard, 1, .connection)
-        add(.watch, -2, .write, keys: (1, -1, 1))
+        add(.watch, -2, .write, keys: (1, -1, 1), roles: .reading)
         add(.unwatch, 1, .connection)
         add(.ping, -1, .connection)
         add(.echo, 2, .connection)
         add(.select, 2, .connection)
-        add(.hello, -1, .connection)
-        add(.auth, -2, .connection)
+        add(.hello, -1, .connection, roles: .everybody)
+        add(.auth, -2, .connection, roles: .everybody)
         add(.client, -2, .connection)
-        add(.quit, -1, .connection)
-        add(.reset, 1, .connection)
+        add(.quit, -1, .connection, roles: .everybody)
+        add(.reset, 1, .connection, roles: .everybody)
         add(.command, -1, .connection)
         add(.config, -2, .server)
         add(.info, -1, .server)
@@ -163,17 +173,18 @@ struct CommandTable: Sendable {
         add(.wait, 3, .connection)
         add(.waitlsn, 3, .connection)
         add(.lastsave, 1, .server)
-        add(.shutdown, -1, .server, admin: true)
-        add(.status, 1, .server, admin: true)
-        add(.backup, -2, .physical)
+        add(.shutdown, -1, .server, roles: .admin)
+        add(.status, 1, .server, roles: .operating)
+        add(.backup, -2, .physical, roles: .backing)
         add(.checkpoint, 1, .physical)
-        add(.wal, -2, .physical)
-        add(.restorepoint, 2, .physical)
+        add(.wal, -2, .physical, roles: .backing)
+        add(.restorepoint, 2, .physical, roles: .backing)
         add(.promote, 1, .physical)
         add(.check, 1, .physical)
-        add(.slot, -2, .physical)
-        add(.replicate, -4, .physical)
+        add(.slot, -2, .physical, roles: .following)
+        add(.replicate, -4, .physical, roles: .following)
         precondition(all.count == Command.allCases.count && all.count < 128)
+        precondition(all.allSatisfy { $0.roles.contains(.admin) }, "admin may run everything")
         var places = [(name: Name, index: UInt8)](repeating: (Name(high: 0, low: 0), 0), count: 256)
         for (index, specification) in all.enumerated() {
             let name = Array(specification.name.utf8).withUnsafeBytes { Self.pack($0) }

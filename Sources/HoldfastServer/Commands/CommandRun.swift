@@ -11,7 +11,7 @@ final class CommandRun: @unchecked Sendable {
     let requests: [UInt8]
     /// The requests are one transaction, and their replies one array of so many.
     let execCount: Int?
-    let role: ConnectionRole
+    let role: Roles
     var session: CommandSession
     let out: ReplyWriter
     /// Called on the event loop when it is done.
@@ -30,7 +30,7 @@ final class CommandRun: @unchecked Sendable {
     var rest: ArraySlice<UInt8> { requests[taken...] }
 
     init(
-        requests: [UInt8], execCount: Int? = nil, role: ConnectionRole, session: CommandSession, version: WireVersion,
+        requests: [UInt8], execCount: Int? = nil, role: Roles, session: CommandSession, version: WireVersion,
         limits: WireLimits, completed: @escaping (CommandRun) -> Void
     ) {
         self.requests = requests

@@ -30,7 +30,7 @@ enum ConnectionCommands {
 extension CommandTable {
     /// What `arguments` ask for, if it exists, has the right number of arguments, and `role` may do it; otherwise nil,
     /// and the reply says why.
-    func check(_ arguments: RequestArguments, _ role: ConnectionRole, _ out: ReplyWriter) -> CommandSpecification? {
+    func check(_ arguments: RequestArguments, _ role: Roles, _ out: ReplyWriter) -> CommandSpecification? {
         guard let specification = find(arguments[0]) else {
             out.error(Self.unknown(arguments))
             return nil
@@ -39,11 +39,16 @@ extension CommandTable {
             out.error(Replies.arity(specification.name))
             return nil
         }
-        guard role == .administrator || !specification.isAdministrative else {
-            out.error(Replies.notPermitted + "the '\(specification.name)' command")
+        guard specification.roles.intersects(role) else {
+            out.error(Self.refusal(role, specification.name))
             return nil
         }
         return specification
+    }
+
+    /// Why a command, or `command|subcommand`, is not run for `role`.
+    static func refusal(_ role: Roles, _ name: String) -> String {
+        role == .nobody ? "NOAUTH Authentication required." : Replies.notPermitted + "the '\(name)' command"
     }
 
     private static func unknown(_ arguments: RequestArguments) -> String {

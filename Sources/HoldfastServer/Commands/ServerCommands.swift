@@ -14,7 +14,7 @@ struct ServerCommands: Sendable {
 
     let engine: Engine
     let composition: any ServerComposition
-    let role: ConnectionRole
+    let role: Roles
     let report: ServerReport
     let settings: RuntimeSettings
 
@@ -58,6 +58,9 @@ struct ServerCommands: Sendable {
     }
 
     private func config(_ words: [String], _ out: ReplyWriter, _ outcome: Outcome) throws {
+        guard CommandTable.allows(.config, words[1].lowercased(), role) else {
+            return out.error(CommandTable.refusal(role, "config|\(words[1].lowercased())"))
+        }
         switch words[1].uppercased() {
         case "GET" where words.count >= 3:
             let patterns = words.dropFirst(2).map { GlobPattern($0.utf8, ignoresCase: true) }
@@ -66,7 +69,6 @@ struct ServerCommands: Sendable {
             }
             out.fields(found.map { ($0.name, .simple($0.value)) })
         case "SET" where words.count >= 4 && words.count.isMultiple(of: 2):
-            guard role == .administrator else { return out.error(Replies.notPermitted + "the 'config|set' command") }
             var changed = settings
             for index in stride(from: 2, to: words.count, by: 2) {
                 try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
@@ -74,11 +76,7 @@ struct ServerCommands: Sendable {
             try composition.apply(changed)
             outcome.settings = changed
             out.ok()
-        case "RESETSTAT" where words.count == 2:
-            guard role == .administrator else {
-                return out.error(Replies.notPermitted + "the 'config|resetstat' command")
-            }
-            out.ok()
+        case "RESETSTAT" where words.count == 2: out.ok()
         case "REWRITE": out.error("ERR CONFIG REWRITE is not supported by Holdfast: edit the configuration file")
         case "GET", "SET", "RESETSTAT": out.error(Replies.arity("config|\(words[1].lowercased())"))
         default: out.error("ERR unknown subcommand '\(printable(words[1]))'. Try CONFIG HELP.")

@@ -51,62 +51,13 @@ extension ClientConnection {
             tracksLSN = false
             out.version = .resp2
             name = ""
+            logOut()
             out.simple("RESET")
         default: preconditionFailure("\(command) is no command of a connection")
         }
     }
 
-    private func hello(_ arguments: RequestArguments) {
-        var version = out.version
-        var index = 1
-        if arguments.count > 1 {
-            guard let number = parseInteger(arguments[1]) else {
-                return out.error("ERR Protocol version is not an integer or out of range")
-            }
-            guard let known = WireVersion(rawValue: Int(clamping: number)) else {
-                return out.error("NOPROTO unsupported protocol version")
-            }
-            version = known
-            index = 2
-        }
-        var newName: String?
-        while index < arguments.count {
-            switch arguments.text(index).uppercased() {
-            case "AUTH" where index + 2 < arguments.count:
-                guard arguments.text(index + 1) == "default" else { return out.error(Self.wrongPassword) }
-                index += 3
-            case "SETNAME" where index + 1 < arguments.count:
-                guard Self.isName(arguments[index + 1]) else { return out.error(Self.badName) }
-                newName = arguments.text(index + 1)
-                index += 2
-            default: return out.error("ERR Syntax error in HELLO option '\(printable(arguments.text(index)))'")
-            }
-        }
-        if let newName { name = newName }
-        out.version = version
-        out.fields([
-            ("server", .simple("holdfast")), ("version", .simple(core.identity.version)),
-            ("proto", .integer(Int64(version.rawValue))), ("id", .integer(Int64(id))), ("mode", .simple("standalone")),
-            ("role", .simple("master")), ("modules", .array([])),
-        ])
-    }
-
-    private static let wrongPassword = "WRONGPASS invalid username-password pair or user is disabled."
-    private static let badName = "ERR Client names cannot contain spaces, newlines or special characters."
-
-    private func auth(_ arguments: RequestArguments) {
-        switch arguments.count {
-        case 2:
-            out.error(
-                "ERR AUTH <password> called without any password configured for the default user. "
-                    + "Are you sure your configuration is correct?")
-        case 3 where arguments.text(1) == "default": out.ok()
-        case 3: out.error(Self.wrongPassword)
-        default: out.error(Replies.syntax)
-        }
-    }
-
-    private static func isName(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    static func isName(_ bytes: UnsafeRawBufferPointer) -> Bool {
         bytes.count <= 256 && bytes.allSatisfy { (0x21...0x7E).contains($0) }
     }
 
@@ -134,8 +85,8 @@ extension ClientConnection {
         case ("LASTLSN", 2): out.bulk(lastWrite.description)
         case ("INFO", 2): out.verbatim(line + "\n")
         case ("LIST", 2...):
-            guard role == .administrator else {
-                return out.error(Replies.notPermitted + "the 'client|list' command")
+            guard CommandTable.allows(.client, "list", role) else {
+                return out.error(CommandTable.refusal(role, "client|list"))
             }
             let all = core.connections.values.sorted { $0.id < $1.id }
             out.verbatim(all.map { $0.line + "\n" }.joined())
@@ -155,7 +106,7 @@ extension ClientConnection {
         let age = (NIODeadline.now() - since).nanoseconds / 1_000_000_000
         return "id=\(id) addr=\(peer) fd=-1 name=\(name) age=\(age) flags=\(queued == nil ? "N" : "x") "
             + "db=\(session.database) sub=0 psub=0 multi=\(queued?.count ?? -1) resp=\(out.version.rawValue) "
-            + "user=\(role == .administrator ? "administrator" : "default") "
+            + "user=\(user?.name ?? (role == .admin ? "administrator" : "default")) "
             + "lib-name=\(library.name) lib-ver=\(library.version)"
     }
 

@@ -69,7 +69,8 @@ extension ClientConnection {
         let mark = out.count
         guard let specification = CommandTable.shared.check(arguments, role, out) else {
             queued?.isBroken = true
-            if CommandTable.shared.find(arguments[0])?.command == .exec {
+            if let known = CommandTable.shared.find(arguments[0]), known.command == .exec, known.roles.intersects(role)
+            {
                 // An EXEC that is itself wrong ends the transaction, if there is one.
                 guard phase == .ready else {
                     out.truncate(to: mark)

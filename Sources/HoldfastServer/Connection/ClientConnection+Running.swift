@@ -12,7 +12,7 @@ extension ClientConnection {
     ) {
         var start = start
         // Held here, so that the loop need not keep them alive anew for each request.
-        let (out, parser, services, database) = (out, parser, core.services, session.database)
+        let (out, parser, services, database, role) = (out, parser, core.services, session.database, role)
         var mark = out.count
         do {
             try core.engine.read(onlyResident: true) { snapshot in
@@ -28,7 +28,7 @@ extension ClientConnection {
                         // Anything else is read again, and taken in the usual way.
                         guard arguments.count > 0, arguments.count <= 256,
                             let next = CommandTable.shared.find(arguments[0]), next.kind == .read,
-                            next.accepts(arguments.count)
+                            next.accepts(arguments.count), next.roles.intersects(role)
                         else { return }
                         command = next.command
                         start = parsed

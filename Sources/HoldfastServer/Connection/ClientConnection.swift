@@ -3,6 +3,7 @@ import HoldfastEngine
 import HoldfastWire
 import NIOCore
 import NIOPosix
+import NIOTLS
 
 /// One client's connection: takes requests in their order, runs what can be run at once, hands on the rest, and sends the
 /// replies in the requests' order.
@@ -34,8 +35,17 @@ final class ClientConnection: ChannelDuplexHandler {
 
     let core: ServerCore
     let id: Int
-    let role: ConnectionRole
+    /// What it may do: at first, and since it has named a user.
+    let firstRole: Roles
+    var role: Roles
+    var user: UserList.User?
     let peer: String
+    /// The peer's address without its port: what failed logins are counted by.
+    let address: String
+    static let localAddress = "unix"
+    var isHandshaking: Bool
+    var isAtGate = false
+    var loginLimit: Scheduled<Void>?
     let since: NIODeadline
     let backup: BackupSession
     let out = ReplyWriter()
@@ -70,11 +80,17 @@ final class ClientConnection: ChannelDuplexHandler {
     var inputHasEnded = false
     var countedInput = 0
 
-    init(core: ServerCore, id: Int, role: ConnectionRole, peer: String) {
+    init(
+        core: ServerCore, id: Int, role: Roles, peer: String, address: String = localAddress,
+        isHandshaking: Bool = false
+    ) {
         self.core = core
         self.id = id
+        firstRole = role
         self.role = role
         self.peer = peer
+        self.address = address
+        self.isHandshaking = isHandshaking
         since = .now()
         parser = RequestParser(limits: core.configuration.limits)
         backup = BackupSession(engine: core.engine)
@@ -85,12 +101,14 @@ final class ClientConnection: ChannelDuplexHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         core.connected(self)
+        if isHandshaking || role == .nobody { stand() }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelInactive(context: ChannelHandlerContext) {
         phase = .closing
+        leaveGate()
         core.turn.leave(self)
         core.waits.forget(id)
         endStream()
@@ -122,7 +140,7 @@ final class ClientConnection: ChannelDuplexHandler {
         switch phase {
         case .ready, .inTurn, .streaming: context.read()
         default:
-            if input.readableBytes - parsed > core.configuration.pipelineBytes {
+            if input.readableBytes - parsed > (isAtGate ? parser.limits.frameBytes : core.configuration.pipelineBytes) {
                 readIsHeld = true
             } else {
                 context.read()
@@ -144,12 +162,17 @@ final class ClientConnection: ChannelDuplexHandler {
             core.waits.end(id)
             closeIfDone()
         } else {
+            if case .handshakeCompleted? = event as? TLSUserEvent { handshakeCompleted() }
             context.fireUserInboundEventTriggered(event)
         }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        core.logger.debug("connection failed", metadata: ["connection": "\(id)", "error": "\(error)"])
+        if isHandshaking, core.mayNoteStranger() {
+            core.logger.info("no TLS connection", metadata: ["peer": "\(peer)", "error": "\(error)"])
+        } else {
+            core.logger.debug("connection failed", metadata: ["connection": "\(id)", "error": "\(error)"])
+        }
         context.close(promise: nil)
     }
 
@@ -226,7 +249,17 @@ final class ClientConnection: ChannelDuplexHandler {
     }
 
     /// The server stops: closes when what is under way has been answered.
-    func drain() { closeIfDone() }
+    func drain() {
+        // Nothing has been asked yet, and what is written now would wait for the handshake's end.
+        guard !isHandshaking else { return closeAtOnce() }
+        closeIfDone()
+    }
+
+    /// Closes without waiting for what has been written.
+    func closeAtOnce() {
+        phase = .closing
+        context?.channel.close(promise: nil)
+    }
 
     func watchNothing() {
         core.services.watchTable.forget(session.watches)

@@ -1,6 +1,5 @@
 import ArgumentParser
 import HoldfastAgent
-import HoldfastWire
 
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -19,15 +18,15 @@ struct CheckCommand: ParsableCommand {
 
     @OptionGroup var configuration: ConfigurationOptions
     @Option(help: "A data directory that no server uses.") var data: String?
-    @Option(help: "unix:PATH of a running server whose pages are checked.") var connect: String?
+    @OptionGroup var server: ConnectOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        if data != nil, connect != nil {
+        if data != nil, server.connect != nil {
             throw UsageError(what: "--data and --connect exclude each other", next: "give one of them")
         }
-        if let connect {
-            try output.print(CheckServer.run(WireAddress(connect)))
+        if server.connect != nil {
+            try output.print(CheckServer.run(server.server(configuration)))
         } else if let data {
             try output.print(CheckDirectory.run(data))
         } else {

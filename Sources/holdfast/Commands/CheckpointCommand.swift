@@ -13,5 +13,5 @@ struct CheckpointCommand: ParsableCommand {
     @OptionGroup var server: ConnectOptions
     @OptionGroup var output: OutputOptions
 
-    func run() throws { try output.print(ServerOperations.checkpoint(at: server.address(configuration))) }
+    func run() throws { try output.print(ServerOperations.checkpoint(at: server.server(configuration))) }
 }

@@ -26,7 +26,7 @@ struct DumpCommand: ParsableCommand {
             }
             try DumpRecords.run(directory: data, tree: tree, to: records)
         } else {
-            try DumpRecords.run(connect: server.address(configuration), tree: tree, to: records)
+            try DumpRecords.run(connect: server.server(configuration), tree: tree, to: records)
         }
     }
 }

@@ -26,7 +26,7 @@ struct LoadCommand: ParsableCommand {
             }
             try output.print(LoadRecords.run(directory: data, tree: tree, from: input))
         } else {
-            try output.print(LoadRecords.run(connect: server.address(configuration), tree: tree, from: input))
+            try output.print(LoadRecords.run(connect: server.server(configuration), tree: tree, from: input))
         }
     }
 }

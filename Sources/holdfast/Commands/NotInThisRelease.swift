@@ -52,11 +52,6 @@ struct NodesCommand: AbsentCommand {
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
 }
 
-struct UserCommand: AbsentCommand {
-    static let name = "user"
-    @Argument(parsing: .captureForPassthrough) var rest: [String] = []
-}
-
 struct SlotCommand: AbsentCommand {
     static let name = "slot"
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []

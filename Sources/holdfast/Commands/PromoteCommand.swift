@@ -13,5 +13,5 @@ struct PromoteCommand: ParsableCommand {
     @OptionGroup var server: ConnectOptions
     @OptionGroup var output: OutputOptions
 
-    func run() throws { try output.print(ServerOperations.promote(server.address(configuration))) }
+    func run() throws { try output.print(ServerOperations.promote(server.server(configuration))) }
 }

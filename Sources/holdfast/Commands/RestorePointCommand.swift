@@ -14,5 +14,5 @@ struct RestorePointCommand: ParsableCommand {
     @Argument(help: "The name.") var name: String
     @OptionGroup var output: OutputOptions
 
-    func run() throws { try output.print(ServerOperations.restorePoint(name, at: server.address(configuration))) }
+    func run() throws { try output.print(ServerOperations.restorePoint(name, at: server.server(configuration))) }
 }

@@ -6,7 +6,8 @@ struct ServeCommand: AsyncParsableCommand {
         commandName: "serve", abstract: "Serve a data directory over RESP (what redis-cli speaks).",
         discussion: """
             Listens on loopback TCP (records only) and, with --socket, on a unix socket where the server's own user may \
-            do everything. After a restore it first replays the archive to the target. SIGTERM stops it in order.
+            do everything. Any other address needs server.tls and server.users_file. After a restore it first replays \
+            the archive to the target. SIGTERM stops it in order; SIGHUP reads certificates and users again.
 
             EXAMPLES
               holdfast serve --data /var/lib/holdfast/main --socket /run/holdfast/main.sock
@@ -16,7 +17,7 @@ struct ServeCommand: AsyncParsableCommand {
 
     @OptionGroup var configuration: ConfigurationOptions
     @Option(help: "The data directory.") var data: String?
-    @Option(help: "HOST:PORT to listen on; a loopback address.") var listen: String?
+    @Option(help: "HOST:PORT to listen on.") var listen: String?
     @Option(help: "Path of the unix socket.") var socket: String?
     @Flag(help: "Archive nothing and claim nothing: for a copy. A recovery still reads the archive.") var noArchive =
         false
@@ -26,12 +27,16 @@ struct ServeCommand: AsyncParsableCommand {
     )
     var verifiesWAL = false
 
+    @Flag(help: "Let everybody do everything, on any address, without users and TLS.") var insecure = false
+
     func run() async throws {
         let configuration = try configuration.load([
             "data": (option: "--data", text: data), "server.listen": (option: "--listen", text: listen),
             "server.socket": (option: "--socket", text: socket),
         ])
         let log = LogOutput.start(configuration.logLevel)
-        try await ServeNode(configuration, isWithoutArchive: noArchive, verifiesWAL: verifiesWAL, log: log).run()
+        try await ServeNode(
+            configuration, isWithoutArchive: noArchive, verifiesWAL: verifiesWAL, isInsecure: insecure, log: log
+        ).run()
     }
 }

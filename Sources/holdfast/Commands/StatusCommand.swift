@@ -14,5 +14,5 @@ struct StatusCommand: ParsableCommand {
     @OptionGroup var server: ConnectOptions
     @OptionGroup var output: OutputOptions
 
-    func run() throws { try output.print(ServerOperations.status(of: server.address(configuration))) }
+    func run() throws { try output.print(ServerOperations.status(of: server.server(configuration))) }
 }

@@ -120,6 +120,6 @@ struct WALCommand: ParsableCommand {
         @OptionGroup var server: ConnectOptions
         @OptionGroup var output: OutputOptions
 
-        func run() throws { try output.print(ServerOperations.switchWAL(at: server.address(configuration))) }
+        func run() throws { try output.print(ServerOperations.switchWAL(at: server.server(configuration))) }
     }
 }
