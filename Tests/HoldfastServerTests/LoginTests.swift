@@ -293,7 +293,9 @@ extension ServerTests {
                 try users.remove("alice")
                 try waitUntil("alice is disconnected") { (try? alice("GET", "a")) == nil }
                 #expect(throws: WireError.self) { _ = try served.client(as: "alice") }
-                // What cannot be read changes nothing.
+                // What cannot be read changes nothing; nor does a file that is being written, and empty as yet.
+                try "".write(toFile: users.path, atomically: false, encoding: .utf8)
+                usleep(200_000)
                 try "nonsense\n".write(toFile: users.path, atomically: false, encoding: .utf8)
                 usleep(200_000)
                 #expect(try root("CHECKPOINT").errorText == nil)

@@ -10,6 +10,10 @@ package struct UsersFile: Sendable {
     /// Throws `ServerError`, or `SecretFileError` when it is not there, or others may read it.
     package func read() throws -> UserList {
         let bytes = try SecretFile.read(path, limit: UserList.fileBytes)
+        // Somebody may be writing it just now, and without its users all of them would be disconnected.
+        guard !bytes.isEmpty else {
+            throw ServerError.badUsersFile(path, line: 1, why: "it is empty, without even the first line")
+        }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw ServerError.badUsersFile(path, line: 1, why: "it is not text")
         }
@@ -21,11 +25,12 @@ package struct UsersFile: Sendable {
     }
 
     /// Reads the file, changes the list and puts the new file in its place, so that a server that reads meanwhile sees the
-    /// old or the new one, whole. Durable when it returns. A file that is not there begins empty.
+    /// old or the new one, whole. Durable when it returns. A file that is not there, or empty, has no users.
     package func edit<R>(_ body: (inout UserList) throws -> R) throws -> R {
         let lock = try Lock(beside: path)
         defer { withExtendedLifetime(lock) {} }
-        var users = access(path, F_OK) == 0 ? try read() : UserList()
+        var status = stat()
+        var users = stat(path, &status) == 0 && status.st_size > 0 ? try read() : UserList()
         let result = try body(&users)
         try replace(with: users.text)
         return result
