@@ -4,7 +4,7 @@ import HoldfastWAL
 extension Rewind {
     /// Steps 3 to 5, from the plan alone.
     func finish(
-        _ plan: RewindPlan, _ own: TimelineHistory, _ peer: RewindPeer, _ file: ControlFile<D>, saved: String
+        _ plan: RewindPlan, _ own: TimelineHistory, _ peer: RewindPeer, _ file: ControlFile<D>, saved: D
     ) throws -> RewindResult {
         var redo = (position: plan.redo, chain: plan.redoChain, isPlanned: true)
         var consistent = plan.fork
@@ -18,7 +18,13 @@ extension Rewind {
             if end.lsn > consistent.lsn { consistent = end }
         }
         // (4)
+        let segment = try forkSegment(plan, own, peer.history, saved)
         try cutLog(own, peer.history)
+        if let segment {
+            try onDisk { () throws(DiskError) in
+                try disk.replaceAtomically(segment.name.walPath, with: segment.bytes)
+            }
+        }
         try putHistories(own, peer.history)
         let keepsLabel = plan.demand != nil
         try onDisk { () throws(DiskError) in
@@ -53,10 +59,11 @@ extension Rewind {
         return RewindResult(
             fork: plan.fork, ownTimeline: plan.timeline, ownEnd: plan.end, newTimeline: peer.history.timeline,
             redo: redo.position, consistent: consistent, lost: plan.lost,
-            pages: plan.runs.reduce(0) { $0 + $1.count }, saved: saved)
+            pages: plan.runs.reduce(0) { $0 + $1.count }, saved: saved.root)
     }
 
-    /// Nothing diverged: the node follows from where its log ends. A start meanwhile is refused for the signal that has no
+    /// Nothing diverged: the node follows along its own history from where its log ends, and learns from the stream or the
+    /// archive how it goes on. A start meanwhile is refused for the signal that has no
     /// control file to go with it, and repeating the command removes it.
     func follow(
         _ file: ControlFile<D>, _ branch: OwnBranch<D>, _ end: LogEnd, _ fork: ControlData.Position, _ peer: RewindPeer
@@ -70,7 +77,6 @@ extension Rewind {
             try onLog { () throws(WALError) in
                 try EndOfLog(disk: disk, system: control.system).clearBehind(end)
             }
-            try putHistories(branch.history, peer.history)
         }
         try onDisk { () throws(DiskError) in
             try disk.replaceAtomically(StandbySignal.fileName, with: order.signal.encoded)
@@ -86,6 +92,50 @@ extension Rewind {
         return RewindResult(
             fork: fork.lsn == .max ? position : fork, ownTimeline: control.timeline, ownEnd: position.lsn,
             newTimeline: peer.history.timeline, redo: control.redo, consistent: position)
+    }
+
+    /// The new history's file of the segment that the fork lies in, with the common bytes below it, as a node that follows
+    /// across a switch makes it: a stream can go on there before the archive has the segment. `nil`: the fork lies at a
+    /// segment's start, the file is there, or nobody has the bytes; then the archive must bring it.
+    private func forkSegment(
+        _ plan: RewindPlan, _ own: TimelineHistory, _ new: TimelineHistory, _ saved: D
+    ) throws -> (name: SegmentName, bytes: [UInt8])? {
+        let position = LogLayout.canonical(plan.fork.lsn)
+        let offset = LogLayout.offset(position)
+        let number = SegmentNumber(containing: position)
+        guard offset > 0, let entry = new.entry(new.timeline(at: position)) else { return nil }
+        let target = SegmentName(timeline: entry.timeline, segment: number)
+        if own.entry(entry.timeline)?.token == entry.token,
+            try onDisk({ () throws(DiskError) in try disk.exists(target.walPath) })
+        {
+            return nil
+        }
+        for parent in own.entries.reversed() where parent.switchLSN < number.end {
+            let name = SegmentName(timeline: parent.timeline, segment: number)
+            guard var bytes = try bytes(of: name, saved), bytes.count >= offset else { continue }
+            let found = bytes.withUnsafeBytes { try? SegmentHeader(reading: $0.baseAddress!) }
+            guard let found, found.firstLSN == number.start, found.identity.system == plan.system,
+                found.identity.token == parent.token
+            else { continue }
+            let header = SegmentHeader(
+                identity: LogIdentity(system: plan.system, timeline: entry.timeline, token: entry.token),
+                firstLSN: number.start, chain: found.chain)
+            bytes.withUnsafeMutableBytes { header.write(to: $0.baseAddress!) }
+            bytes.replaceSubrange(
+                offset..., with: repeatElement(0, count: SegmentNumber.bytes - offset))
+            return (target, bytes)
+        }
+        return nil
+    }
+
+    /// From the directory; from what was saved, if this is a repetition; or from the archive.
+    private func bytes(of name: SegmentName, _ saved: D) throws -> [UInt8]? {
+        for place in [disk, saved] {
+            if try onDisk({ () throws(DiskError) in try place.exists(name.walPath) }) {
+                return try onDisk { () throws(DiskError) in try place.readAll(name.walPath) }
+            }
+        }
+        return try archive?.segment(name, reusing: nil).map { Array($0.bytes) }
     }
 
     private func write(_ runs: [PageRun]) throws {

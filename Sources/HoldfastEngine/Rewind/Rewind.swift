@@ -92,7 +92,7 @@ package struct Rewind<D: Disk> {
         guard found.lsn == plan.fork.lsn, found.timeline == plan.fork.timeline else {
             throw RewindError.otherFork(expected: plan.fork.lsn, found: found.lsn, source: source.name)
         }
-        var result = try finish(plan, own, peer, file, saved: saved.root)
+        var result = try finish(plan, own, peer, file, saved: saved)
         result.isRepeated = true
         return result
     }
@@ -134,6 +134,6 @@ package struct Rewind<D: Disk> {
         marked.command = order.command
         marked.minimumRecoveryPoint = fork
         try onDisk { () throws(DiskError) in try file.writeBoth(marked) }
-        return try finish(plan, branch.history, peer, file, saved: saved.root)
+        return try finish(plan, branch.history, peer, file, saved: saved)
     }
 }
