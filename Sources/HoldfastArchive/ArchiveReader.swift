@@ -36,9 +36,9 @@ package final class ArchiveReader {
         var done: ArchiveProgress
     }
 
-    private let index: FrameIndex
-    private let checksums: PageChecksums?
-    private let source: any ArchiveSource
+    let index: FrameIndex
+    let checksums: PageChecksums?
+    let source: any ArchiveSource
     private let options: RestoreOptions
 
     /// `checksums`, when given, must list exactly the pages of `index`.

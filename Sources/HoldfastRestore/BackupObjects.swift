@@ -55,6 +55,13 @@ struct BackupObjects {
         return label.bytes
     }
 
+    /// Single pages, ascending; see `ArchiveReader.pages`.
+    func pages(_ ranges: [Range<UInt64>], _ body: (PageNumber, UnsafeRawBufferPointer) throws -> Void) throws {
+        let source = try RepositorySource(repository, record)
+        defer { source.close() }
+        try ArchiveReader(index, checksums: checksums, source: source).pages(ranges, body)
+    }
+
     /// The manifest of the restored directory: the backup's, and the control file that the restore writes.
     func manifest(with control: ControlData) throws -> [UInt8] {
         var manifest = stored

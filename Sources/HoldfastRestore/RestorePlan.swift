@@ -70,7 +70,7 @@ package struct RestorePlan: Sendable {
         archiveEnd = try coverage.end(from: backup.startLSN).lsn
     }
 
-    private static func lies(_ backup: BackupRecord, on history: TimelineHistory) -> Bool {
+    static func lies(_ backup: BackupRecord, on history: TimelineHistory) -> Bool {
         history.contains(backup.timeline, backup.stopLSN)
             && history.entry(backup.timeline)?.token == backup.timelineToken
     }

@@ -45,8 +45,8 @@ package final class LeaderConnection {
     }
 
     /// A START waits for its checkpoint; on a busy leader with a paced one that may take minutes.
-    private let client: WireClient
-    private var address: WireAddress { client.address }
+    let client: WireClient
+    var address: WireAddress { client.address }
 
     /// - Parameter replySeconds: how long an answer may take that is no checkpoint.
     package init(to server: WireServer, replySeconds: Double = 60) throws {
@@ -143,7 +143,7 @@ package final class LeaderConnection {
         }
     }
 
-    private func nonsense(_ what: String, _ why: String) -> LeaderError {
+    func nonsense(_ what: String, _ why: String) -> LeaderError {
         .unexpectedReply(address.description, what: what, why: why)
     }
 }

@@ -17,7 +17,7 @@ struct FollowerRecovery<D: Disk> {
         let control = file.current
         let signal = try StandbySignal(
             decoding: onDisk { () throws(DiskError) in try disk.readAll(StandbySignal.fileName) })
-        let history = try history(control)
+        let history = try Self.history(disk, control) { try source.history($0) }
         let pages = try onDisk { () throws(DiskError) in try PageFiles(disk) }
         let cache = try PageCache(store: pages, options: options)
         let redo = Redo(cache)
@@ -97,7 +97,9 @@ struct FollowerRecovery<D: Disk> {
     }
 
     /// The newest history that is known here: the one under which the node followed last, or the archive's.
-    private func history(_ control: ControlData) throws -> TimelineHistory {
+    static func history(
+        _ disk: D, _ control: ControlData, archived: (TimelineID) throws -> [UInt8]?
+    ) throws -> TimelineHistory {
         var best: TimelineHistory?
         // A promotion of this node's own that was cut off has left its timeline's history: it is no way that was followed.
         let begun = try onDisk { () throws(DiskError) in
@@ -116,7 +118,7 @@ struct FollowerRecovery<D: Disk> {
         for name in try onDisk({ () throws(DiskError) in try disk.list("wal") }) where name.hasSuffix(".history") {
             try consider(onDisk { () throws(DiskError) in try disk.readAll("wal/" + name) })
         }
-        if best == nil, let bytes = try source.history(control.timeline) { try consider(bytes) }
+        if best == nil, let bytes = try archived(control.timeline) { try consider(bytes) }
         return best ?? TimelineHistory(first: control.token, timeline: control.timeline)
     }
 }

@@ -104,6 +104,24 @@ struct PageSet {
         words[word] |= 1 << UInt64(page.rawValue & 63)
         return true
     }
+
+    /// Its pages in runs of at most `limit`, none of which reaches into another page file.
+    func runs(atMost limit: Int) -> [PageRun] {
+        var runs: [PageRun] = []
+        for (index, bits) in words.enumerated() where bits != 0 {
+            for bit in 0..<64 where bits & (1 << UInt64(bit)) != 0 {
+                let page = UInt32(index * 64 + bit)
+                if let last = runs.last, last.first.rawValue + UInt32(last.count) == page, last.count < limit,
+                    page % PageNumber.pagesPerFile != 0
+                {
+                    runs[runs.count - 1].count += 1
+                } else {
+                    runs.append(PageRun(first: PageNumber(page), count: 1))
+                }
+            }
+        }
+        return runs
+    }
 }
 
 extension PageCache {

@@ -114,7 +114,8 @@ struct Listeners {
         unix channel: any Channel, _ core: ServerCore, isOwner: Bool, peer: String
     ) -> EventLoopFuture<Void> {
         let role = isOwner ? .admin : core.access.socketRole
-        guard core.mayAccept(isOwner: isOwner), role != .nobody || core.logins.enter(ClientConnection.localAddress) else {
+        guard core.mayAccept(isOwner: isOwner), role != .nobody || core.logins.enter(ClientConnection.localAddress)
+        else {
             core.statistics.refusedConnections += 1
             return refuse(channel)
         }

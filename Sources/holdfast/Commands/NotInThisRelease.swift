@@ -42,11 +42,6 @@ struct KeepCommand: AbsentCommand {
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
 }
 
-struct RewindCommand: AbsentCommand {
-    static let name = "rewind"
-    @Argument(parsing: .captureForPassthrough) var rest: [String] = []
-}
-
 struct NodesCommand: AbsentCommand {
     static let name = "nodes"
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
