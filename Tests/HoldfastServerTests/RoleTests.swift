@@ -26,7 +26,7 @@ extension ServerTests {
             (
                 [
                     .multi, .exec, .discard, .unwatch, .ping, .echo, .select, .client, .command, .config, .info, .role,
-                    .wait, .lastsave,
+                    .wait, .waitlsn, .lastsave,
                 ], [.reader, .writer, .replication, .backup]
             ),
             ([.hello, .auth, .quit, .reset], [.reader, .writer, .replication, .backup, .nobody]),
