@@ -113,8 +113,10 @@ package enum PageSpace {
     /// A number for a new tree that no other tree of this page space ever had.
     static func takeTreeID(_ editor: some PageEditor) throws(EngineError) -> UInt64 {
         let meta = try Meta(editing: editor)
-        defer { meta.nextTreeID &+= 1 }
-        return meta.nextTreeID
+        let id = meta.nextTreeID
+        guard id < .max else { throw .damagedPage(PageNumber(0), "the next tree's id is the last possible") }
+        meta.nextTreeID = id + 1
+        return id
     }
 }
 
