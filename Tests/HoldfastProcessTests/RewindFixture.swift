@@ -20,6 +20,8 @@ final class Divergence {
         /// The old leader's redo point goes past the fork, in both slots of its control file.
         var checkpoints = false
         var lostWrites = true
+        /// The new leader's log comes to the archive.
+        var newAgent = true
     }
 
     init(seed: UInt64, _ shape: Shape = Shape()) throws {
@@ -53,9 +55,10 @@ final class Divergence {
         }
         a.killLeader()
         try b.startLeader()
-        try b.startAgent()
+        if shape.newAgent { try b.startAgent() }
         try b.expect(["promote", "--connect", "unix:\(b.socket)"])
-        try write(to: b, bytes: shape.bytes)
+        // Few, so that most pages which differ are changed by the old branch alone: no image in the new log covers them.
+        try b.load(records(5))
         try FileManager.default.copyItem(atPath: a.data, toPath: keptData)
     }
 
@@ -124,6 +127,20 @@ final class Divergence {
             guard let first = object?["first_transaction"] as? Int, let last = object?["last_transaction"] as? Int
             else { return [] }
             return Array(first...last)
+        }
+    }
+
+    /// `a` knows its leader from its configuration too.
+    func configureFollow() throws {
+        let text = try String(contentsOfFile: a.configuration, encoding: .utf8)
+        try (text + "follow: [\"unix:\(b.socket)\"]\n").write(
+            toFile: a.configuration, atomically: true, encoding: .utf8)
+    }
+
+    /// The segments of the old timeline that lie wholly behind the fork, in `a`'s log.
+    func segments(behind fork: LSN) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: a.data + "/wal").filter {
+            $0.hasPrefix("00000001") && (SegmentName($0)?.segment.start ?? .zero) >= fork
         }
     }
 

@@ -1,4 +1,5 @@
 import Foundation
+import HoldfastCore
 import HoldfastTestSupport
 import Testing
 
@@ -38,6 +39,22 @@ import Testing
         #expect(try nodes.listed(saved) == Array(lost))
         let pages = try #require(report["pages"] as? Int)
         #expect(pages > 0)
+        let fork = try #require((report["fork_lsn"] as? String).flatMap { LSN($0) })
+        let consistent = try #require((report["consistent_lsn"] as? String).flatMap { LSN($0) })
+        // Pages of the leader are newer than the fork; those of a backup from before it are not.
+        #expect(given.source == "leader" ? consistent > fork : consistent >= fork)
+        #expect(try nodes.segments(behind: fork) == [])
+        try nodes.follows()
+    }
+
+    @Test(
+        "E4: a node that was rewound from a backup streams on inside the fork's segment, which the archive does not have yet"
+    )
+    func streamsInsideSegment() throws {
+        let nodes = try Divergence(seed: 41, .init(newAgent: false))
+        try nodes.configureFollow()
+        let report = try nodes.a.json(["rewind", "--from", "repository", "--node", "a"])
+        #expect(report["consistent_lsn"] as? String == report["fork_lsn"] as? String)
         try nodes.follows()
     }
 
@@ -89,13 +106,15 @@ import Testing
         let nodes = try Divergence(seed: 31, .init(checkpoints: true))
         let other = try TestCluster()
         try nodes.a.refused(
-            nodes.rewind + ["--data", other.data], status: 65, saying: ["another cluster", "system identifier"])
+            nodes.rewind + ["--data", other.data], status: 65, saying: ["another cluster", "system identifier"],
+            except: ["repository"])
         try nodes.b.refused(
             nodes.rewind + ["--data", nodes.b.data], status: 75, saying: [], except: ["data", "leader"])
+
         // The log behind the fork is gone, and nowhere else.
         for name in try FileManager.default.contentsOfDirectory(atPath: nodes.a.data + "/wal") where name.count == 24 {
             try FileManager.default.removeItem(atPath: nodes.a.data + "/wal/" + name)
         }
-        try nodes.a.refused(nodes.rewind, status: 65, saying: ["log"])
+        try nodes.a.refused(nodes.rewind, status: 65, saying: ["log"], except: ["repository"])
     }
 }
