@@ -78,10 +78,11 @@ package final class ArchiveRecoverySource: FollowerSource {
         try repository.claim(timeline, history: history)
     }
 
-    package func newestHistory(above timeline: TimelineID) throws -> [UInt8]? {
-        try repository.claim(above: timeline).flatMap { try repository.history($0) }
+    package func histories(above timeline: TimelineID) throws -> [[UInt8]] {
+        try repository.claimedTimelines().reversed().filter { $0 > timeline }.compactMap { try repository.history($0) }
     }
 
+    /// The archive is not read for now: memory and threads for it are given back. It may be asked again.
     package func rest() {
         reading.withLock { reading in
             reading.prefetcher?.stop()

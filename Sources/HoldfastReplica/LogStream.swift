@@ -15,7 +15,7 @@ package struct LogStream: Sendable {
     }
 
     private let follower: any LogFollower
-    private let leaders: [WireAddress]
+    private let leaders: [WireServer]
     private let tell: @Sendable (Event) -> Void
 
     /// A stream that brings nothing for so long is taken for dead: keepalives come each second.
@@ -26,7 +26,7 @@ package struct LogStream: Sendable {
     private static let firstPause = 0.05, longestPause = 5.0
 
     package init(
-        _ follower: any LogFollower, leaders: [WireAddress], tell: @escaping @Sendable (Event) -> Void
+        _ follower: any LogFollower, leaders: [WireServer], tell: @escaping @Sendable (Event) -> Void
     ) {
         self.follower = follower
         self.leaders = leaders
@@ -45,21 +45,17 @@ package struct LogStream: Sendable {
                 Self.sleep(0.02)
                 continue
             }
-            let address = leaders[next % leaders.count]
+            let server = leaders[next % leaders.count]
             let began = follower.positions.received
             var problem: String?
-            var isGone = false
             do {
-                try stream(request, from: address, isOver)
-            } catch let error as WireError {
-                isGone = [ReplicationRefusal.gone, ReplicationRefusal.slotInvalid].contains(error.code ?? "")
-                problem = Self.text(error)
+                try stream(request, from: server, isOver)
             } catch {
                 problem = Self.text(error)
             }
-            follower.endStream(problem, isGone: isGone)
+            follower.endStream(problem)
             let moved = follower.positions.received > began
-            if problem != lastProblem || moved { tell(.ended(leader: address.description, why: problem)) }
+            if problem != lastProblem || moved { tell(.ended(leader: server.address.description, why: problem)) }
             lastProblem = problem
             if problem == nil || moved {
                 pause = Self.firstPause
@@ -73,12 +69,13 @@ package struct LogStream: Sendable {
     }
 
     private func stream(
-        _ request: StreamRequest, from address: WireAddress, _ isOver: () -> Bool
+        _ request: StreamRequest, from server: WireServer, _ isOver: () -> Bool
     ) throws {
         var options = WireClient.Options()
         options.connectSeconds = Self.connectSeconds
         options.replySeconds = Self.silenceSeconds
-        let client = try WireClient(to: address, options: options)
+        let address = server.address
+        let client = try WireClient(to: server, options: options)
         defer { client.close() }
         try begin(request, client)
         tell(.began(leader: address.description, at: request.position, timeline: request.timeline))

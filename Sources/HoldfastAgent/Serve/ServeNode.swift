@@ -89,7 +89,7 @@ package struct ServeNode: Sendable {
             .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
         if engine.isFollower {
-            services.append(.init(service: StreamService(engine: engine, leaders: configuration.follow, log: log)))
+            services.append(.init(service: StreamService(engine: engine, configuration: configuration, log: log)))
         }
         // A copy neither archives nor yields to claims: it is nothing to the repository.
         if start.isArchiving {

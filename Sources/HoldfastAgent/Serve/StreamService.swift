@@ -10,19 +10,20 @@ import Synchronization
 /// Keeps a follower's stream running until the node is promoted or stops.
 struct StreamService: NamedService {
     let engine: Engine
-    /// The configuration's `follow:`, before those that the restore left.
-    let leaders: [WireAddress]
+    /// Its `follow:` comes before those that the restore left; its `client:` says how to reach them.
+    let configuration: Configuration
     let log: Logger
 
     func run() async throws {
         guard let follower = engine.logFollower else { return await Pause.untilShutdown() }
-        var leaders = leaders
+        var leaders = configuration.follow
         for text in follower.signal.follow {
             if let address = try? WireAddress(text), !leaders.contains(address) { leaders.append(address) }
         }
         if leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
         let (log, engine) = (log, engine)
-        let stream = LogStream(follower, leaders: leaders) { event in
+        let servers = try leaders.map { try configuration.server(at: $0) }
+        let stream = LogStream(follower, leaders: servers) { event in
             switch event {
             case .began(let leader, let lsn, let timeline):
                 log.info(

@@ -59,12 +59,31 @@ extension Follower {
         let reached = Reached(end: end, chain: chain, timeline: history.timeline(at: end))
         let state = ReplayedState(replay)
         let promotion = promotion(history)
-        let recovered = try promotion.finish(try promotion.begin(reached, state), state)
-        try onLog { () throws(WALError) in
-            try EndOfLog(disk: disk, system: file.current.system).removeBeyondSwitch(reached.timeline, at: end)
-        }
-        try markForArchive(below: end, except: file.current.timeline)
+        let begun = try promotion.begin(reached, state)
+        try leaveTimeline(reached)
+        let recovered = try promotion.finish(begun, state)
         return (recovered.log, recovered.end)
+    }
+
+    /// Before the node is a leader, and so again when a crash comes between: the old timeline's whole segments are marked for
+    /// the archive, since its leader may not have archived them (pushing one again does no harm), and what lies beyond the
+    /// switch is removed.
+    func leaveTimeline(_ reached: Reached) throws {
+        let history = replay.reader.history
+        func end(of timeline: TimelineID) -> LSN { min(history.end(of: timeline) ?? reached.end, reached.end) }
+        try onLog { () throws(WALError) in
+            let log = EndOfLog(disk: disk, system: file.current.system)
+            for entry in history.entries { try log.removeBeyondSwitch(entry.timeline, at: end(of: entry.timeline)) }
+        }
+        guard file.current.isArchiving else { return }
+        try onDisk { () throws(DiskError) in
+            let marked = Set(try disk.list("wal/archive_status"))
+            for name in try disk.list("wal").compactMap({ SegmentName($0) })
+            where name.segment.end <= end(of: name.timeline) && !marked.contains("\(name).done") {
+                try disk.open(name.readyPath, .createOrOpen).close()
+            }
+            try disk.syncDirectory("wal/archive_status")
+        }
     }
 
     private func promotion(_ history: TimelineHistory) -> Promotion<D> {
@@ -72,19 +91,6 @@ extension Follower {
             disk: disk, file: file, cache: cache, redo: redo, options: options, source: source,
             order: PromotionOrder(reason: "promoted by \(signal.node)", usesArchive: true, takesNextClaim: false),
             history: history, failure: failure)
-    }
-
-    /// Whole segments of the timelines before: the leader may not have archived them. Pushing one again does no harm.
-    private func markForArchive(below lsn: LSN, except own: TimelineID) throws {
-        guard file.current.isArchiving else { return }
-        try onDisk { () throws(DiskError) in
-            let marked = Set(try disk.list("wal/archive_status"))
-            for name in try disk.list("wal").compactMap({ SegmentName($0) })
-            where name.timeline != own && name.segment.end <= lsn && !marked.contains("\(name).done") {
-                try disk.open(name.readyPath, .createOrOpen).close()
-            }
-            try disk.syncDirectory("wal/archive_status")
-        }
     }
 
     /// A promotion that an earlier process began here: after its claim it goes on, before it the node follows.

@@ -137,12 +137,13 @@ extension Follower {
             if !isStreaming, looksNow || isPromoting || now - looked >= Self.archiveMilliseconds {
                 looked = now
                 do {
-                    if try segments.takeFromArchive(SegmentNumber(containing: position), replay.reader.history) {
+                    // Timelines first: the archive may hold more of one than was followed.
+                    if !isPromoting, try adoptNewer(at: end) { return true }
+                    if try segments.takeFromArchive(at: position, replay.reader.history) {
                         dropReceived()
                         locked { $0.phase = .archive }
                         return true
                     }
-                    if !isPromoting, try adoptNewer(at: end) { return true }
                 } catch {
                     report("\(error)")
                 }
@@ -158,7 +159,9 @@ extension Follower {
         segments.forgetArchive()
         source.replayEnded()
         let (onFatal, failure) = (options.onFatal, failure)
-        let history = replay.reader.history
+        // A switch that lies ahead is not crossed by a stream: its sender ends there.
+        let history = replay.reader.history.truncated(at: end.position)
+        try BranchSegment(disk: disk, system: file.current.system, source: source).make(history, at: end.position)
         let received = try onLog { () throws(WALError) in
             try ReceivedLog(
                 disk: disk, system: file.current.system, history: history, position: end.position,
@@ -185,42 +188,46 @@ extension Follower {
 
     // MARK: Timelines
 
-    /// Whether another node has claimed a timeline that goes on from here.
+    /// Whether a claimed timeline goes on from here, or from a place ahead: then its history is followed from now on.
     private func adoptNewer(at end: LogEnd) throws -> Bool {
         let own = replay.reader.history
-        guard let bytes = try source.newestHistory(above: own.timeline) else { return false }
-        let newer = try TimelineHistory(decoding: bytes)
-        guard newer.entry(own.timeline)?.token == own.current.token else { return false }
-        guard newer.contains(own.timeline, end.position) else {
-            report(
-                "timeline \(newer.timeline) left this node's timeline at \(newer.end(of: own.timeline) ?? .zero), and this "
-                    + "node's log goes on to \(end.position): it must be rewound")
-            return false
+        var diverged: String?
+        for bytes in try source.histories(above: own.timeline) {
+            let newer = try TimelineHistory(decoding: bytes)
+            // The same way up to here, or another's that only shares a number.
+            guard newer.entry(end.timeline)?.token == own.entry(end.timeline)?.token else { continue }
+            guard newer.contains(end.timeline, end.position) else {
+                diverged =
+                    diverged
+                    ?? "timeline \(newer.timeline) left timeline \(end.timeline) at \(newer.end(of: end.timeline) ?? .zero), "
+                    + "and this node's log goes on to \(end.position): it must be rewound"
+                continue
+            }
+            try adopt(newer, at: end)
+            return true
         }
-        // Its own log may lack what lies before the switch: then that comes first.
-        guard newer.end(of: own.timeline).map({ LogLayout.canonical($0) <= end.position }) ?? false else {
-            return false
-        }
-        try adopt(newer, at: end)
-        return true
+        if let diverged { report(diverged) }
+        return false
     }
 
-    /// Goes on along `history` from where the log ended, which is the place where its next timeline begins.
+    /// Goes on along `history` from where the log ended. Its next timeline begins there, or further on.
     func adopt(_ history: TimelineHistory, at end: LogEnd) throws {
         dropReceived()
         segments.forgetArchive()
-        let old = replay.reader.history.timeline
         try onDisk { () throws(DiskError) in
             try disk.replaceAtomically(TimelineHistory.walPath(history.timeline), with: history.encoded())
         }
-        let ending = EndOfLog(disk: disk, system: file.current.system)
-        let parent = SegmentName(timeline: old, segment: SegmentNumber(containing: end.position))
-        try onLog { () throws(WALError) in
-            // The new timeline's first segment begins with the old bytes, as it does on the node that opened it.
-            if LogLayout.offset(end.position) > 0, try ending.segments().contains(parent) {
-                try ending.branch(history.truncated(at: end.position))
+        let next = history.end(of: end.timeline)
+        if let next, LogLayout.canonical(next) == end.position {
+            try onLog { () throws(WALError) in
+                // While its bytes are here the new timeline's first segment can be made of them.
+                let ending = EndOfLog(disk: disk, system: file.current.system)
+                let parent = SegmentName(timeline: end.timeline, segment: SegmentNumber(containing: end.position))
+                if LogLayout.offset(end.position) > 0, try ending.segments().contains(parent) {
+                    try ending.branch(history.truncated(at: end.position))
+                }
+                try ending.removeBeyondSwitch(end.timeline, at: end.position)
             }
-            try ending.removeBeyondSwitch(old, at: end.position)
         }
         let reader = LogReader(
             source: segments, system: file.current.system, history: history, from: end.position, chain: end.chain)

@@ -6,12 +6,13 @@ extension Follower {
     func beginStream() throws -> StreamRequest? {
         receiving.lock()
         defer { receiving.unlock() }
-        let (received, entry) = locked { state -> (ReceivedLog<D>?, TimelineHistory.Entry) in
+        let (found, history) = locked { state -> (ReceivedLog<D>?, TimelineHistory) in
             let mayStream = !state.isPromoting && !state.isStopping && !state.isBroken && state.ending == nil
             if mayStream, state.received != nil { state.isStreaming = true }
-            return (mayStream ? state.received : nil, state.history.current)
+            return (mayStream ? state.received : nil, state.history)
         }
-        guard let received else { return nil }
+        // Where a later timeline is known already, the one before it is received up to the switch first.
+        guard let received = found, let entry = history.entry(received.timeline) else { return nil }
         let (position, chain) = received.resume()
         return StreamRequest(
             systemIdentifier: file.current.system, timeline: entry.timeline, token: entry.token, position: position,
@@ -58,15 +59,15 @@ extension Follower {
     func timelineEnded(at lsn: LSN, history: [UInt8]) throws {
         try flush()
         let next = try onLog { () throws(WALError) in try TimelineHistory(decoding: history) }
-        let own = locked { $0.history.current }
-        guard next.entry(own.timeline)?.token == own.token, next.end(of: own.timeline) == lsn else {
+        let own = locked { state in state.received.flatMap { state.history.entry($0.timeline) } }
+        guard let own, next.entry(own.timeline)?.token == own.token, next.end(of: own.timeline) == lsn else {
             throw EngineError.recoveryFailed(
-                lsn, "the leader says that timeline \(own.timeline) ends there, and its history does not")
+                lsn, "the leader says that the timeline ends there, and its history does not")
         }
         locked { $0.ending = (lsn, next) }
     }
 
-    func endStream(_ problem: String?, isGone: Bool) {
+    func endStream(_ problem: String?) {
         receiving.lock()
         defer { receiving.unlock() }
         locked { state in

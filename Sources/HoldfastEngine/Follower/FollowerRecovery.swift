@@ -17,7 +17,10 @@ struct FollowerRecovery<D: Disk> {
         let control = file.current
         let signal = try StandbySignal(
             decoding: onDisk { () throws(DiskError) in try disk.readAll(StandbySignal.fileName) })
-        let history = try Self.history(disk, control) { try source.history($0) }
+        // The archive may hold more of a timeline than its followers took: so the newest one counts before any log is read.
+        let history = try Self.history(disk, control) {
+            try source.histories(above: control.timeline) + [source.history(control.timeline)].compactMap { $0 }
+        }
         let pages = try onDisk { () throws(DiskError) in try PageFiles(disk) }
         let cache = try PageCache(store: pages, options: options)
         let redo = Redo(cache)
@@ -34,6 +37,8 @@ struct FollowerRecovery<D: Disk> {
         redo.raise = { [weak follower] () throws(EngineError) in try follower?.raiseMinimum(to: nil) ?? .zero }
         let begun = try follower.begunPromotion()
         if let (promotion, signal) = begun, control.redo.lsn == signal.switchLSN {
+            try follower.leaveTimeline(
+                Reached(end: signal.switchLSN, chain: signal.chain, timeline: control.redo.timeline))
             return try promotion.finish(signal, ReplayedState(control))
         }
         try replayToConsistency(replay, segments, control)
@@ -43,7 +48,9 @@ struct FollowerRecovery<D: Disk> {
             redo.raise = nil
             let state = ReplayedState(replay)
             let timeline = replay.reader.history.timeline(at: signal.switchLSN)
-            try promotion.resume(Reached(end: signal.switchLSN, chain: signal.chain, timeline: timeline), state)
+            let reached = Reached(end: signal.switchLSN, chain: signal.chain, timeline: timeline)
+            try promotion.resume(reached, state)
+            try follower.leaveTimeline(reached)
             return try promotion.finish(signal, state)
         }
         redo.raise = nil
@@ -70,7 +77,7 @@ struct FollowerRecovery<D: Disk> {
             }
             guard stop == .logEnded, let end = replay.reader.end, end.position < consistent else { continue }
             // What was received lies in `wal/`, and what was not in the archive: one of the two goes on.
-            guard try segments.takeFromArchive(SegmentNumber(containing: end.position), replay.reader.history) else {
+            guard try segments.takeFromArchive(at: end.position, replay.reader.history) else {
                 throw EngineError.recoveryFailed(
                     end.position,
                     "segment \(end.segment): \(end.reason); and the pages are whole only from \(consistent) on")
@@ -89,16 +96,17 @@ struct FollowerRecovery<D: Disk> {
                 throw segments.failure ?? error
             }
             guard let end = replay.reader.end, end.position < lsn else { return }
-            guard try segments.takeFromArchive(SegmentNumber(containing: end.position), replay.reader.history) else {
+            guard try segments.takeFromArchive(at: end.position, replay.reader.history) else {
                 throw EngineError.recoveryFailed(
                     end.position, "its promotion was begun at \(lsn), and the log up to there cannot be read")
             }
         }
     }
 
-    /// The newest history that is known here: the one under which the node followed last, or the archive's.
+    /// The newest history that goes through what the node has: of those that it followed, which lie in `wal/`, and of those
+    /// that `archived` knows. While the archive is away a node with one of its own goes on with that.
     static func history(
-        _ disk: D, _ control: ControlData, archived: (TimelineID) throws -> [UInt8]?
+        _ disk: D, _ control: ControlData, archived: () throws -> [[UInt8]]
     ) throws -> TimelineHistory {
         var best: TimelineHistory?
         // A promotion of this node's own that was cut off has left its timeline's history: it is no way that was followed.
@@ -118,7 +126,11 @@ struct FollowerRecovery<D: Disk> {
         for name in try onDisk({ () throws(DiskError) in try disk.list("wal") }) where name.hasSuffix(".history") {
             try consider(onDisk { () throws(DiskError) in try disk.readAll("wal/" + name) })
         }
-        if best == nil, let bytes = try archived(control.timeline) { try consider(bytes) }
+        do {
+            for bytes in try archived() { try consider(bytes) }
+        } catch {
+            guard best != nil else { throw error }
+        }
         return best ?? TimelineHistory(first: control.token, timeline: control.timeline)
     }
 }

@@ -57,13 +57,17 @@ final class FollowerSegments<D: Disk>: SegmentSource {
         }
     }
 
-    /// The log ended inside a segment, or before it: takes the archive's, if it has it under one of these timelines.
-    func takeFromArchive(_ number: SegmentNumber, _ history: TimelineHistory) throws -> Bool {
+    /// The log ended inside a segment, or before it: takes the archive's, if it has one that goes on along this history.
+    func takeFromArchive(at position: LSN, _ history: TimelineHistory) throws -> Bool {
         local.forget()
+        let number = SegmentNumber(containing: position)
+        // An older timeline's file of the segment goes another way from here on.
+        let timeline = history.timeline(at: position)
         // What ended is the archive's own, or it was asked for a moment ago.
         if let held, held.name.segment == number { return false }
         do {
-            for entry in history.entries.reversed() where entry.switchLSN < number.end {
+            for entry in history.entries.reversed()
+            where entry.timeline >= timeline && entry.switchLSN < number.end {
                 guard try fetch(SegmentName(timeline: entry.timeline, segment: number)) != nil else { continue }
                 fromArchive = number
                 try removeLocal(from: number)

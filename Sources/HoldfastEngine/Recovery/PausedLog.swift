@@ -51,6 +51,12 @@ final class PausedLog: EngineLog, Sendable {
     func recycle(below lsn: LSN, isArchived: (SegmentName) -> Bool) throws(WALError) {
         try log?.recycle(below: lsn, isArchived: isArchived)
     }
+    func waitForDurable(beyond lsn: LSN, milliseconds: Int, unless isNeedless: () -> Bool) {
+        if let log { return log.waitForDurable(beyond: lsn, milliseconds: milliseconds, unless: isNeedless) }
+        // Nobody may stream from a node that waits or follows: whoever comes has come too early.
+        if !isNeedless() { pause(milliseconds: min(milliseconds, 50)) }
+    }
+    func wakeWaiters() { log?.wakeWaiters() }
     func close() { log?.close() }
 }
 

@@ -185,31 +185,8 @@ struct Promotion<D: Disk> {
         try onDisk { () throws(DiskError) in
             try disk.replaceAtomically(path, with: branched.encoded())
         }
-        let position = LogLayout.canonical(branched.current.switchLSN)
-        guard LogLayout.offset(position) > 0 else { return }
-        // The parent's segment lies in the archive; `branch` wants it beside the new one.
-        let number = SegmentNumber(containing: position)
-        var borrowed: SegmentName?
-        for parent in branched.entries.dropLast().reversed() where parent.switchLSN < number.end {
-            let name = SegmentName(timeline: parent.timeline, segment: number)
-            // A follower has received it.
-            if try onDisk({ () throws(DiskError) in try disk.exists(name.walPath) }) { break }
-            guard let segment = try source.segment(name, reusing: nil) else { continue }
-            try onDisk { () throws(DiskError) in
-                try disk.replaceAtomically(name.walPath, with: Array(segment.bytes))
-            }
-            borrowed = name
-            break
-        }
-        try onLog { () throws(WALError) in
-            try EndOfLog(disk: disk, system: file.current.system).branch(branched)
-        }
-        if let borrowed {
-            try onDisk { () throws(DiskError) in
-                try disk.remove(borrowed.walPath)
-                try disk.syncDirectory("wal")
-            }
-        }
+        try BranchSegment(disk: disk, system: file.current.system, source: source)
+            .make(branched, at: branched.current.switchLSN, replacing: true)
     }
 
     /// Step 6.

@@ -23,7 +23,9 @@ struct OwnBranch<D: Disk> {
             guard try onDisk({ () throws(DiskError) in try disk.exists(StandbySignal.fileName) }),
                 try onDisk({ () throws(DiskError) in try !disk.exists(PromoteSignal.path) })
             else { throw RewindError.unfinished(path: disk.root, why: "its recovery from an archive is not over") }
-            history = try FollowerRecovery<D>.history(disk, control) { try archive?.history($0) }
+            history = try FollowerRecovery<D>.history(disk, control) {
+                try [archive?.history(control.timeline)].compactMap { $0 }
+            }
             mustReach = LogLayout.canonical(
                 max(
                     control.knownDurableEnd, control.minimumRecoveryPoint?.lsn ?? .zero, control.demand?.stop ?? .zero))

@@ -2,10 +2,8 @@ import HoldfastCore
 
 /// Where a follower finds histories and claims besides what a recovering node needs.
 public protocol FollowerSource: RecoverySource {
-    /// The newest timeline that anybody claimed and its history, if it is above `timeline`; `nil` when there is none.
-    func newestHistory(above timeline: TimelineID) throws -> [UInt8]?
-    /// The archive is not read for now: memory and threads for it are given back. It may be asked again.
-    func rest()
+    /// The histories of the timelines above `timeline` that anybody claimed, newest first.
+    func histories(above timeline: TimelineID) throws -> [[UInt8]]
 }
 
 /// What a stream must bring: the log from here on.
@@ -32,8 +30,8 @@ public protocol LogFollower: AnyObject, Sendable {
     func leaderIs(at durable: LSN, clock: Int64, archived: LSN, address: String)
     /// The requested timeline was left at `lsn`; `history` is that of the one that follows.
     func timelineEnded(at lsn: LSN, history: [UInt8]) throws
-    /// The stream is over, and why: `nil` when it ended in order.
-    func endStream(_ problem: String?, isGone: Bool)
+    /// The stream is over, and why: `nil` when it ended in order. The archive is looked at next.
+    func endStream(_ problem: String?)
     var positions: FollowerPositions { get }
     /// Waits until something may have been applied since `lsn`, or the time is over.
     func waitApplied(beyond lsn: LSN, milliseconds: Int)

@@ -26,15 +26,6 @@ protocol EngineLog: AnyObject, Sendable {
     func close()
 }
 
-extension EngineLog {
-    /// For a log that moves rarely and tells nobody.
-    func waitForDurable(beyond lsn: LSN, milliseconds: Int, unless isNeedless: () -> Bool) {
-        let end = monotonicMicroseconds() + Int64(milliseconds) * 1000
-        while durableLSN <= lsn, !isNeedless(), monotonicMicroseconds() < end { pause(milliseconds: 5) }
-    }
-    func wakeWaiters() {}
-}
-
 extension LogWriter: EngineLog {}
 
 /// The rest of the data directory without its disk.

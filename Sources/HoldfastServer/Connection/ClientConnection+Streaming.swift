@@ -27,6 +27,8 @@ extension ClientConnection {
     private static func check(
         _ request: ReplicateRequest, _ engine: Engine, _ slots: SlotsInUse
     ) throws -> ReplicationStart {
+        // Its control file may name an older timeline than it follows, and its wal/ hold bytes that this left behind.
+        guard !engine.isFollower else { throw ReplicateError.isFollower }
         guard let slot = request.slot else { return try ReplicationStart(request, engine) }
         guard slots.take(slot) else { throw ReplicateError.slotInUse(slot) }
         do {

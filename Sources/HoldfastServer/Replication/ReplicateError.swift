@@ -13,6 +13,8 @@ enum ReplicateError: Error, Equatable {
     case gone(LSN, TimelineID)
     case slotInvalid(String, why: String)
     case slotInUse(String)
+    /// Followers of followers are not in this release.
+    case isFollower
 
     /// The error reply: code, then a diagnosis on one line.
     var reply: String {
@@ -44,6 +46,12 @@ enum ReplicateError: Error, Equatable {
             text(
                 ReplicationRefusal.slotInvalid, "the slot keeps nothing any more", at: printable(slot), why: why,
                 next: "take the log from the archive, then ask again")
+        case .isFollower:
+            "UNAVAILABLE "
+                + Diagnosis(
+                    "this node is a follower itself", why: "followers of followers are not in this release",
+                    next: "follow its leader", status: .unavailable
+                ).description.replacing("\n", with: "; ")
         case .slotInUse(let slot):
             text(
                 "BUSY", "the slot is in use", at: printable(slot), why: "another connection replicates with it",

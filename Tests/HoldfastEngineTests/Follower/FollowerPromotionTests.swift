@@ -179,3 +179,131 @@ struct FollowerPromotionTests {
         try Self.check(follower, disk, cluster.model)
     }
 }
+
+@Suite("A follower goes the way of the newest timeline")
+struct FollowerTimelineTests {
+    /// Two branches: one node promoted in the middle of a segment, and the old leader that wrote and archived on.
+    private struct Fork {
+        let cluster: FollowedCluster
+        let leader: Engine
+        let disk: SimulatedDisk
+        let fork: LSN
+
+        /// - Parameter before: what is done with the cluster before it forks.
+        init(seed: UInt64, before: (FollowedCluster) throws -> Void = { _ in }) throws {
+            cluster = try FollowedCluster(seed: seed)
+            try before(cluster)
+            var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+            try cluster.write(4)
+            disk = try cluster.restored(seed: seed)
+            leader = try cluster.open(disk)
+            while try !leader.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+            guard leader.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
+            fork = leader.publishedLSN
+            try leader.promote()
+            // What the old leader commits from here on is nobody's, though it gets into the archive.
+            try cluster.write(5)
+            try cluster.engine.switchWAL()
+            cluster.archiveAll()
+            try cluster.write(5)
+            try cluster.engine.switchWAL()
+            cluster.archiveAll()
+            for n in 0..<5 { try leader.write { try $0.put("new", bytes("key\(n)"), bytes("value")) } }
+        }
+
+        func requireFollows(_ node: Engine) throws {
+            guard node.waitApplied(leader.durableLSN) else {
+                throw Unexpected("at \(node.publishedLSN) of \(leader.durableLSN): \(node.status)")
+            }
+            guard node.status.timeline == leader.status.timeline,
+                try EngineModel(trees: node.everything()) == EngineModel(trees: leader.everything())
+            else { throw Unexpected("other content, on timeline \(node.status.timeline)") }
+        }
+    }
+
+    @Test(
+        "E4: a backup of before the fork, an archive that holds the abandoned branch beyond it: the fork is not passed",
+        arguments: [true, false])
+    func abandonedBranch(isArchived: Bool) throws {
+        let seed = SeededGenerator64.announced("an abandoned branch in the archive")
+        let fork = try Fork(seed: seed)
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        if isArchived {
+            try fork.leader.switchWAL()
+            fork.cluster.archiveAll(of: fork.leader, fork.disk)
+        }
+        // Without the new timeline's first segment in the archive the node begins to receive in the middle of one.
+        let node = try fork.cluster.open(fork.cluster.restored(seed: seed, node: "c"))
+        for _ in 0..<2000 where node.publishedLSN < fork.leader.durableLSN {
+            if try !node.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
+        }
+        try fork.requireFollows(node)
+        node.abandon()
+        fork.leader.abandon()
+    }
+
+    @Test("E4: a node that reads the archive while another is promoted goes along, and does not pass the fork")
+    func promotedMeanwhile() throws {
+        let seed = SeededGenerator64.announced("promoted meanwhile")
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        var opened: (disk: SimulatedDisk, node: Engine)?
+        let fork = try Fork(seed: seed) { cluster in
+            let disk = try cluster.restored(seed: seed, node: "c")
+            let node = try cluster.open(disk)
+            guard node.waitApplied(SegmentNumber(containing: cluster.engine.durableLSN).start) else {
+                throw Unexpected("it does not catch up")
+            }
+            opened = (disk, node)
+        }
+        let (disk, node) = opened!  // Set above.
+        // It looks once a second, and finds the claim and the abandoned branch's segments.
+        for _ in 0..<300 where node.publishedLSN < fork.fork { usleep(10_000) }
+        for _ in 0..<2000 where node.publishedLSN < fork.leader.durableLSN {
+            if try !node.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
+        }
+        try fork.requireFollows(node)
+        node.abandon()
+        // And from a restart, in the middle of the new timeline's first segment.
+        try fork.leader.write { try $0.put("new", bytes("more"), bytes("value")) }
+        let again = try fork.cluster.open(disk.restart(seed: seed))
+        for _ in 0..<2000 where again.publishedLSN < fork.leader.durableLSN {
+            if try !again.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
+        }
+        try fork.requireFollows(again)
+        again.abandon()
+        fork.leader.abandon()
+    }
+
+    @Test("D1: whole segments that only the promoted node has are marked for the archive, and nothing else is")
+    func marks() throws {
+        let seed = SeededGenerator64.announced("what a promotion leaves for the archive")
+        let cluster = try FollowedCluster(seed: seed)
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        let node = try cluster.open(disk)
+        for _ in 0..<3 {
+            try cluster.write(2)
+            // Switched and not archived: the leader is lost before its archiver comes.
+            try cluster.engine.switchWAL()
+            try cluster.write(1)
+            while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        }
+        guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
+        try node.promote()
+        let ready = try disk.list("wal/archive_status").compactMap {
+            $0.hasSuffix(".ready") ? SegmentName($0.dropLast(6)) : nil
+        }
+        let wal = disk.contents()
+        let old = ready.filter { $0.timeline == .first }
+        #expect(old.count >= 3)
+        for name in old {
+            let leaders = cluster.disk.contents()[name.walPath]
+            #expect(wal[name.walPath] == leaders, "\(name) is not what the leader had")
+        }
+        let missing = cluster.disk.contents().keys.compactMap { SegmentName($0.dropFirst(4)) }.filter {
+            $0.segment.end <= node.publishedLSN && !cluster.archive.names.contains($0) && !old.contains($0)
+        }
+        #expect(missing.isEmpty, "neither archived nor marked: \(missing)")
+        node.abandon()
+    }
+}

@@ -170,14 +170,22 @@ struct FollowerTests {
             var at = Int.random(in: 0..<max(1, min(count, 60_000)), using: &random)
             var isDone = false
             do {
-                try follower.stream(from: cluster.engine, cluster.disk, &random) { bytes in
-                    if !isDone, at < bytes.count {
-                        bytes[at] ^= UInt8(1 << (round % 8))
-                        isDone = true
-                    }
-                    at -= bytes.count
+                // Until a stream has begun: the node may be looking at the archive.
+                while try !follower.stream(
+                    from: cluster.engine, cluster.disk, &random,
+                    damage: { bytes in
+                        if !isDone, at < bytes.count {
+                            bytes[at] ^= UInt8(1 << (round % 8))
+                            isDone = true
+                        }
+                        at -= bytes.count
+                    })
+                { usleep(1000) }
+                // A length that became greater waits for bytes that do not come: nothing of that record is kept either.
+                let received = follower.logFollower!.positions.received
+                guard !isDone || received < cluster.engine.durableLSN else {
+                    throw Unexpected("a flipped bit was taken")
                 }
-                guard !isDone else { throw Unexpected("a flipped bit was taken") }
             } catch let error as EngineError {
                 guard case .log = error, isDone else { throw error }
                 faults += 1

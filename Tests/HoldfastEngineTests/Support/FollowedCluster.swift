@@ -60,13 +60,12 @@ final class GrowingArchive: FollowerSource, Sendable {
         }
     }
     func replayEnded() {}
-    func newestHistory(above timeline: TimelineID) throws -> [UInt8]? {
+    func histories(above timeline: TimelineID) throws -> [[UInt8]] {
         try state.withLock { state in
             if state.isAway { throw Away() }
-            return state.histories.keys.max().flatMap { $0 > timeline ? state.histories[$0] : nil }
+            return state.histories.keys.sorted().reversed().filter { $0 > timeline }.map { state.histories[$0]! }
         }
     }
-    func rest() {}
 }
 
 /// A leader on a simulated disk, what it archived, and what it held after each commit.
@@ -109,9 +108,14 @@ final class FollowedCluster {
     }
 
     /// The whole segments that are there go to the archive.
-    func archiveAll() {
+    func archiveAll() { archiveAll(of: engine, disk) }
+
+    /// The same of another node: those of its own timeline.
+    func archiveAll(of engine: Engine, _ disk: SimulatedDisk) {
         for (path, bytes) in disk.contents() where path.hasPrefix("wal/") {
-            guard let name = SegmentName(path.dropFirst(4)), name.segment.end <= engine.durableLSN else { continue }
+            guard let name = SegmentName(path.dropFirst(4)), name.segment.end <= engine.durableLSN,
+                name.timeline == engine.status.timeline
+            else { continue }
             archive.add(name, bytes)
         }
     }
@@ -171,7 +175,7 @@ extension Engine {
         damage: (inout [UInt8]) -> Void = { _ in }
     ) throws -> Bool {
         guard let follower = logFollower, let request = try follower.beginStream() else { return false }
-        defer { follower.endStream(nil, isGone: false) }
+        defer { follower.endStream(nil) }
         follower.leaderIs(at: leader.durableLSN, clock: 0, archived: leader.durableLSN, address: "leader")
         var at = request.position
         while var bytes = try logBytes(
