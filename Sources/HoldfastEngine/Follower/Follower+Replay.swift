@@ -117,40 +117,64 @@ extension Follower {
         let position = end.position
         var looked = Int64.min / 2
         while true {
-            let (received, ending, isStreaming, isPromoting, isStopping, looksNow) = locked { state in
-                defer { state.looksNow = false }
-                return (
-                    state.received, state.ending, state.isStreaming, state.isPromoting, state.isStopping,
-                    state.looksNow
-                )
+            let now = monotonicMicroseconds() / 1000
+            let step = locked { state -> Step in
+                if state.isStopping { return .stop }
+                if let received = state.received, received.durableLSN > position { return .goOn(received) }
+                if state.isStreaming { return .wait }
+                // From here on no stream begins before this thread says so: what it drops is nobody's.
+                if let ending = state.ending, LogLayout.canonical(ending.lsn) == position {
+                    state.isLooking = true
+                    return .adopt(ending.history)
+                }
+                guard state.looksNow || state.isPromoting || now - looked >= Self.archiveMilliseconds else {
+                    return .wait
+                }
+                state.looksNow = false
+                state.isLooking = true
+                return .look(isLast: state.isPromoting)
             }
-            if isStopping { return false }
-            if let received, received.durableLSN > position {
+            switch step {
+            case .stop: return false
+            case .goOn(let received):
                 segments.received = received
                 return true
-            }
-            if let ending, !isStreaming, LogLayout.canonical(ending.lsn) == position {
-                try adopt(ending.history, at: end)
+            case .adopt(let history):
+                defer { locked { $0.isLooking = false } }
+                try adopt(history, at: end)
                 return true
-            }
-            let now = monotonicMicroseconds() / 1000
-            if !isStreaming, looksNow || isPromoting || now - looked >= Self.archiveMilliseconds {
+            case .look(let isLast):
+                defer { locked { $0.isLooking = false } }
                 looked = now
-                do {
-                    // Timelines first: the archive may hold more of one than was followed.
-                    if !isPromoting, try adoptNewer(at: end) { return true }
-                    if try segments.takeFromArchive(at: position, replay.reader.history) {
-                        dropReceived()
-                        locked { $0.phase = .archive }
-                        return true
-                    }
-                } catch {
-                    report("\(error)")
-                }
+                if look(behind: end, isLast: isLast) { return true }
+                if isLast { return false }
+                if segments.received == nil { try beginReceiving(at: end) }
+            case .wait: break
             }
-            if isPromoting, !isStreaming { return false }
-            if received == nil { try beginReceiving(at: end) }
             locked { $0.received }?.wait(beyond: position, milliseconds: 200)
+        }
+    }
+
+    private enum Step {
+        case stop, wait
+        case goOn(ReceivedLog<D>)
+        case adopt(TimelineHistory)
+        /// `isLast`: the node is promoted when there is no more.
+        case look(isLast: Bool)
+    }
+
+    /// Looks into the archive for what goes on behind the log's end. No stream runs, and nothing was received behind it.
+    private func look(behind end: LogEnd, isLast: Bool) -> Bool {
+        do {
+            // Timelines first: the archive may hold more of one than was followed.
+            if !isLast, try adoptNewer(at: end) { return true }
+            guard try segments.takeFromArchive(at: end.position, replay.reader.history) else { return false }
+            dropReceived()
+            locked { $0.phase = .archive }
+            return true
+        } catch {
+            report("\(error)")
+            return false
         }
     }
 

@@ -7,7 +7,8 @@ extension Follower {
         receiving.lock()
         defer { receiving.unlock() }
         let (found, history) = locked { state -> (ReceivedLog<D>?, TimelineHistory) in
-            let mayStream = !state.isPromoting && !state.isStopping && !state.isBroken && state.ending == nil
+            let mayStream =
+                !state.isLooking && !state.isPromoting && !state.isStopping && !state.isBroken && state.ending == nil
             if mayStream, state.received != nil { state.isStreaming = true }
             return (mayStream ? state.received : nil, state.history)
         }

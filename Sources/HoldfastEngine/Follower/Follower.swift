@@ -65,6 +65,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         var history: TimelineHistory
         var received: ReceivedLog<D>?
         var isStreaming = false
+        /// The replaying thread looks at archive and timelines: no stream may begin.
+        var isLooking = false
         /// The archive may have what the stream has not: look at once.
         var looksNow = false
         var isPromoting = false

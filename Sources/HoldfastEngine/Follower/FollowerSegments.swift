@@ -70,7 +70,7 @@ final class FollowerSegments<D: Disk>: SegmentSource {
             where entry.timeline >= timeline && entry.switchLSN < number.end {
                 guard try fetch(SegmentName(timeline: entry.timeline, segment: number)) != nil else { continue }
                 fromArchive = number
-                try removeLocal(from: number)
+                try removeLocal(number)
                 return true
             }
         } catch let error as WALError {
@@ -79,11 +79,11 @@ final class FollowerSegments<D: Disk>: SegmentSource {
         return false
     }
 
-    /// What lies in `wal/` from here on was made ahead of a stream, or came in part: the archive has it whole. So every
-    /// segment there that was read, and is not the one being received, is whole.
-    private func removeLocal(from number: SegmentNumber) throws {
+    /// The file in `wal/` was made ahead of a stream, or came in part, and the archive has it whole: so every segment there
+    /// that was read, and is not the one being received, is whole. Later ones stay: they may hold log that was confirmed.
+    private func removeLocal(_ number: SegmentNumber) throws {
         try onDisk { () throws(DiskError) in
-            let names = try disk.list("wal").compactMap { SegmentName($0) }.filter { $0.segment >= number }
+            let names = try disk.list("wal").compactMap { SegmentName($0) }.filter { $0.segment == number }
             for name in names { try disk.remove(name.walPath) }
             if !names.isEmpty { try disk.syncDirectory("wal") }
         }

@@ -85,6 +85,7 @@ struct FollowerTests {
             try follower.stream(from: cluster.engine, cluster.disk, &random)
             if Int.random(in: 0..<8, using: &random) == 0 { try cluster.engine.checkpoint() }
         }
+        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
         #expect(follower.waitApplied(cluster.engine.durableLSN))
         isOver.store(true, ordering: .relaxed)
         group.wait()
