@@ -146,9 +146,13 @@ final class FollowedCluster {
         return follower
     }
 
-    /// Opens a follower: the smallest memory that there is, unless told otherwise.
-    func open(_ disk: SimulatedDisk, cachePages: Int = 256) throws -> Engine {
+    /// Opens a follower. `isTight`: with so little memory that replay must write pages to go on.
+    func open(_ disk: SimulatedDisk, cachePages: Int = 256, isTight: Bool = false) throws -> Engine {
         var options = quietOptions(cachePages: cachePages)
+        if isTight {
+            options.versionBytes = 16 * Page.bytes
+            options.transactionBytes = 160 * Page.bytes
+        }
         options.archiving = true
         options.recovery = archive
         return try Engine(opening: disk, options: options)
