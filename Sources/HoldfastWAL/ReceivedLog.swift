@@ -85,11 +85,13 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
     package func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws(WALError) {
         let number = SegmentNumber(containing: next)
         let offset = LogLayout.offset(next)
+        // What could not be written for want of space comes first.
+        if written < number.start { _ = try flush() }
         guard lsn == next else { throw .invalid(at: lsn, "the stream should go on at \(next)") }
         guard bytes.count > 0, offset + bytes.count <= SegmentNumber.bytes, let source = bytes.baseAddress else {
             throw .invalid(at: lsn, "\(bytes.count) bytes do not end in its segment")
         }
-        let memory = current(number)
+        let memory = self.memory(number)
         (memory.base + offset).copyMemory(from: source, byteCount: bytes.count)
         memory.filled = offset + bytes.count
         checker.source.show(SegmentName(timeline: timeline, segment: number), memory)
@@ -115,20 +117,22 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
     package func flush() throws(WALError) -> LSN {
         let end = checker.position
         guard end > written else { return durableLSN }
-        let number = SegmentNumber(containing: written)
-        let from = LogLayout.offset(written)
-        let to = end >= number.end ? SegmentNumber.bytes : LogLayout.offset(end)
-        do throws(DiskError) {
-            try files.make(through: number)
-            let file = files.segment(number).file
-            try file.write(
-                UnsafeRawBufferPointer(start: current(number).base + from, count: to - from), at: UInt64(from))
-            try file.sync()
-        } catch {
-            guard error.isNoSpace else { throw poison(error) }
-            throw .disk(error)
+        while written < end {
+            let number = SegmentNumber(containing: written)
+            let from = LogLayout.offset(written)
+            let to = end >= number.end ? SegmentNumber.bytes : LogLayout.offset(end)
+            do throws(DiskError) {
+                try files.make(through: number)
+                let file = files.segment(number).file
+                try file.write(
+                    UnsafeRawBufferPointer(start: memory(number).base + from, count: to - from), at: UInt64(from))
+                try file.sync()
+            } catch {
+                guard error.isNoSpace else { throw poison(error) }
+                throw .disk(error)
+            }
+            written = min(end, number.end)
         }
-        written = end
         monitor.lock()
         durableBits.store(end.rawValue, ordering: .releasing)
         monitor.wakeAll()
@@ -136,11 +140,11 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         return end
     }
 
-    /// The memory of the segment that is being received; a new one when it begins.
-    private func current(_ number: SegmentNumber) -> SegmentMemory {
+    /// The memory of a segment that is being received, or was and is not written yet; a new one when it begins.
+    private func memory(_ number: SegmentNumber) -> SegmentMemory {
         monitor.lock()
         defer { monitor.unlock() }
-        if let last = segments.last, last.number == number { return last.memory }
+        if let known = segments.last(where: { $0.number == number }) { return known.memory }
         let memory = spare.popLast() ?? SegmentMemory()
         memory.filled = 0
         segments.append((number, memory))

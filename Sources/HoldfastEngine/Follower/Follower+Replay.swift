@@ -28,7 +28,7 @@ extension Follower {
                 cache.readers.refresh(reader)
                 guard try findMore(behind: end) else { return }
             } catch {
-                if let archive = segments.failure {
+                if let archive = segments.takeFailure() {
                     // What was read so far stands; the archive may answer again.
                     report("\(archive)")
                     pause(milliseconds: Self.retryMilliseconds)
@@ -65,7 +65,7 @@ extension Follower {
         while let change = try impossible({ () throws(ImpossibleChange) in try changes.next() }) {
             let place: UnsafeMutableRawPointer
             if change.isImage {
-                try onDisk { () throws(DiskError) in try cache.store.extend(toCover: change.page) }
+                try makeRoom(for: change.page)
                 place = try writes.placeForImage(change.page)
             } else {
                 place = try writes.copyForDifference(change.page)
@@ -77,6 +77,19 @@ extension Follower {
         batch.first = min(batch.first, commit.start)
         batch.end = commit.end
         batch.bytes += commit.payload.count
+    }
+
+    /// Waits for want of space to end: a commit is carried out whole or not at all, and nobody else waits for it.
+    private func makeRoom(for page: PageNumber) throws {
+        while true {
+            do throws(DiskError) {
+                return try cache.store.extend(toCover: page)
+            } catch {
+                guard error.isNoSpace, !isStopping else { throw EngineError.disk(error) }
+                report("replay waits for space: \(error)")
+                pause(milliseconds: Self.retryMilliseconds)
+            }
+        }
     }
 
     @inline(__always)
@@ -148,7 +161,12 @@ extension Follower {
                 looked = now
                 if look(behind: end, isLast: isLast) { return true }
                 if isLast { return false }
-                if segments.received == nil { try beginReceiving(at: end) }
+                do {
+                    if segments.received == nil { try beginReceiving(at: end) }
+                } catch EngineError.writesRefused(let error) {
+                    report("the log cannot be received: \(error)")
+                    pause(milliseconds: Self.retryMilliseconds)
+                }
             case .wait: break
             }
             locked { $0.received }?.wait(beyond: position, milliseconds: 200)

@@ -21,6 +21,7 @@ struct FollowerRecovery<D: Disk> {
         let history = try Self.history(disk, control) {
             try source.histories(above: control.timeline) + [source.history(control.timeline)].compactMap { $0 }
         }
+        try keep(history)
         let pages = try onDisk { () throws(DiskError) in try PageFiles(disk) }
         let cache = try PageCache(store: pages, options: options)
         let redo = Redo(cache)
@@ -63,6 +64,16 @@ struct FollowerRecovery<D: Disk> {
             greatestRedo: replay.greatestRedo, replayedBytes: redo.appliedBytes, follower: follower)
     }
 
+    /// What is followed lies in `wal/` before any log of it does: a later start may find the archive away.
+    private func keep(_ history: TimelineHistory) throws {
+        let path = TimelineHistory.walPath(history.timeline)
+        try onDisk { () throws(DiskError) in
+            if history.entries.count > 1, try !disk.exists(path) {
+                try disk.replaceAtomically(path, with: history.encoded())
+            }
+        }
+    }
+
     private func replayToConsistency(
         _ replay: Replay<FollowerSegments<D>>, _ segments: FollowerSegments<D>, _ control: ControlData
     ) throws {
@@ -73,7 +84,7 @@ struct FollowerRecovery<D: Disk> {
             do {
                 stop = try replay.run { LogLayout.canonical($0.end) >= consistent ? .stopAfter : .apply }
             } catch {
-                throw segments.failure ?? error
+                throw segments.takeFailure() ?? error
             }
             guard stop == .logEnded, let end = replay.reader.end, end.position < consistent else { continue }
             // What was received lies in `wal/`, and what was not in the archive: one of the two goes on.
@@ -93,7 +104,7 @@ struct FollowerRecovery<D: Disk> {
             do {
                 _ = try replay.run { LogLayout.canonical($0.end) > lsn ? .stopBefore : .apply }
             } catch {
-                throw segments.failure ?? error
+                throw segments.takeFailure() ?? error
             }
             guard let end = replay.reader.end, end.position < lsn else { return }
             guard try segments.takeFromArchive(at: end.position, replay.reader.history) else {

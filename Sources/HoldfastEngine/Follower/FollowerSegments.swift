@@ -15,12 +15,18 @@ final class FollowerSegments<D: Disk>: SegmentSource {
     /// The segment whose local file ends too early.
     private var fromArchive: SegmentNumber?
     /// Why the archive failed: the reader's own error cannot carry it.
-    private(set) var failure: (any Error)?
+    private var failure: (any Error)?
 
     init(_ disk: D, _ source: any FollowerSource) {
         self.disk = disk
         self.source = source
         local = DiskSegmentSource(disk: disk)
+    }
+
+    /// The archive's failure behind an error of the reader; told once, so that a later error is not taken for one of it.
+    func takeFailure() -> (any Error)? {
+        defer { failure = nil }
+        return failure
     }
 
     func find(_ name: SegmentName) throws(WALError) -> FoundSegment {
@@ -74,7 +80,7 @@ final class FollowerSegments<D: Disk>: SegmentSource {
                 return true
             }
         } catch let error as WALError {
-            throw failure ?? error
+            throw takeFailure() ?? error
         }
         return false
     }

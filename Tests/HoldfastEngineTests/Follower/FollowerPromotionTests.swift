@@ -233,12 +233,15 @@ struct FollowerTimelineTests {
             fork.cluster.archiveAll(of: fork.leader, fork.disk)
         }
         // Without the new timeline's first segment in the archive the node begins to receive in the middle of one.
-        let node = try fork.cluster.open(fork.cluster.restored(seed: seed, node: "c"))
+        let disk = try fork.cluster.restored(seed: seed, node: "c")
+        let node = try fork.cluster.open(disk)
         for _ in 0..<2000 where node.publishedLSN < fork.leader.durableLSN {
             if try !node.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
         }
         try fork.requireFollows(node)
         node.abandon()
+        // The timeline came from the archive; a restart knows it without.
+        #expect(try disk.restart(seed: seed).exists(TimelineHistory.walPath(fork.leader.status.timeline)))
         fork.leader.abandon()
     }
 

@@ -210,4 +210,49 @@ struct FollowerTests {
         #expect(follower.waitApplied(cluster.engine.durableLSN))
         try requireEqual(follower, cluster)
     }
+
+    @Test("A7: no space while a follower receives, over ends of segments: nothing is lost, and it goes on when there is room")
+    func noSpace() throws {
+        let seed = SeededGenerator64.announced("a follower without space")
+        let cluster = try FollowedCluster(seed: seed)
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        let follower = try cluster.open(disk)
+        try cluster.write(2)
+        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        var refused = 0
+        for round in 0..<6 {
+            disk.limitCapacity(disk.usedBytes + (round % 2) * 64 << 10)
+            for _ in 0..<3 {
+                try cluster.write(2)
+                try cluster.engine.switchWAL()
+                do {
+                    try follower.stream(from: cluster.engine, cluster.disk, &random)
+                } catch let error as EngineError {
+                    guard case .writesRefused = error else { throw error }
+                    refused += 1
+                }
+                #expect(try !follower.everything().isEmpty)
+            }
+            disk.limitCapacity(nil)
+            for _ in 0..<2000 where follower.publishedLSN < cluster.engine.durableLSN {
+                if try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+            }
+            guard follower.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("\(follower.status)") }
+            try requireEqual(follower, cluster)
+        }
+        #expect(refused > 2)
+        follower.abandon()
+        // What lies in its wal/ is what lies in the leader's.
+        let leaders = cluster.disk.contents(), own = disk.contents()
+        let whole = own.keys.filter { SegmentName($0.dropFirst(4)).map { $0.segment.end <= cluster.engine.durableLSN } ?? false }
+        #expect(whole.count > 3)
+        for path in whole { #expect(own[path] == leaders[path], "\(path)") }
+        let again = try cluster.open(disk.restart(seed: seed))
+        for _ in 0..<2000 where again.publishedLSN < cluster.engine.durableLSN {
+            if try !again.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        }
+        try requireEqual(again, cluster)
+        again.abandon()
+    }
 }
