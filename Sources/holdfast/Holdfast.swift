@@ -31,9 +31,9 @@ struct Holdfast: ParsableCommand {
             InitCommand.self, ServeCommand.self, AgentCommand.self, BackupCommand.self, RestoreCommand.self,
             InfoCommand.self, WALCommand.self, CatalogCommand.self, CheckCommand.self, ControlCommand.self,
             PageCommand.self, DumpCommand.self, LoadCommand.self, CheckpointCommand.self, RestorePointCommand.self,
-            PromoteCommand.self, StatusCommand.self,
+            PromoteCommand.self, StatusCommand.self, NodesCommand.self,
             VerifyCommand.self, ExpireCommand.self, AnnotateCommand.self, KeepCommand.self, RewindCommand.self,
-            NodesCommand.self, UserCommand.self, SlotCommand.self,
+            UserCommand.self, SlotCommand.self,
         ])
 
     static func main() async {

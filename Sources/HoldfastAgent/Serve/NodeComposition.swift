@@ -39,6 +39,12 @@ final class NodeComposition: ServerComposition {
         state.withLock { $0.settings.archiveTimeoutSeconds.map { Int($0 * 1000) } }
     }
 
+    /// How many followers have whatever is acknowledged, come what may.
+    var certainFollowers: Int {
+        let synchronous = state.withLock { $0.settings.synchronous }
+        return synchronous.onTimeout == .refuse ? synchronous.minimumFollowers : 0
+    }
+
     func promote() throws -> [(name: String, value: WireValue)] {
         try engine.promote()
         let status = engine.status

@@ -12,6 +12,8 @@ struct StreamService: NamedService {
     let engine: Engine
     /// The configuration's `follow:`, before those that the restore left.
     let leaders: [WireAddress]
+    /// Given where failover says who leads: then nothing else does.
+    var elected: LeaderList?
     let log: Logger
 
     func run() async throws {
@@ -20,9 +22,10 @@ struct StreamService: NamedService {
         for text in follower.signal.follow {
             if let address = try? WireAddress(text), !leaders.contains(address) { leaders.append(address) }
         }
-        if leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
+        let list = elected ?? LeaderList(leaders, isFixed: true)
+        if elected == nil, leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
         let (log, engine) = (log, engine)
-        let stream = LogStream(follower, leaders: leaders) { event in
+        let stream = LogStream(follower, leaders: list) { event in
             switch event {
             case .began(let leader, let lsn, let timeline):
                 log.info(

@@ -47,11 +47,6 @@ struct RewindCommand: AbsentCommand {
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
 }
 
-struct NodesCommand: AbsentCommand {
-    static let name = "nodes"
-    @Argument(parsing: .captureForPassthrough) var rest: [String] = []
-}
-
 struct UserCommand: AbsentCommand {
     static let name = "user"
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
