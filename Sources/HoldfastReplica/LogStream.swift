@@ -74,7 +74,7 @@ package struct LogStream: Sendable {
                 // Every leader is tried before the pause grows.
                 if next.isMultiple(of: known.count) { pause = min(pause * 2, Self.longestPause) }
             }
-            Self.sleep(pause * Double.random(in: 0.7...1.3))
+            if rest(pause * Double.random(in: 0.7...1.3), while: known) { pause = Self.firstPause }
         }
     }
 
@@ -172,6 +172,18 @@ package struct LogStream: Sendable {
     private static func text(_ error: any Error) -> String {
         let text = (error as? any DiagnosableError)?.diagnosis.description ?? "\(error)"
         return text.replacing("\n", with: "; ")
+    }
+
+    /// Waits so long, or until other leaders are named.
+    /// - Returns: whether they are.
+    private func rest(_ seconds: Double, while known: [WireAddress]) -> Bool {
+        var left = seconds
+        while left > 0 {
+            Self.sleep(min(left, 0.05))
+            left -= 0.05
+            if !leaders.isFixed, leaders.current != known { return true }
+        }
+        return false
     }
 
     private static func sleep(_ seconds: Double) { usleep(UInt32(seconds * 1e6)) }

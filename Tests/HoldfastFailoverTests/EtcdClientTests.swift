@@ -71,7 +71,7 @@ struct EtcdClientTests {
             do {
                 _ = try await client.grant(seconds: 2)
                 Issue.record("a killed etcd answered")
-            } catch .unreachable(let reasons) {
+            } catch EtcdError.unreachable(let reasons) {
                 #expect(reasons.count == 2)
             } catch { Issue.record(error) }
             try server.restart()

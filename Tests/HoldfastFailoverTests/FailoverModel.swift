@@ -41,6 +41,7 @@ final class FailoverModel {
     private(set) var promotions = 0
     private var random: SeededGenerator
     private var now: Int64 = 0
+    /// The next one is the last.
     private var events: [(at: Int64, body: () throws -> Void)] = []
     private var view = ClusterView()
     private var revision: Int64 = 1
@@ -66,10 +67,7 @@ final class FailoverModel {
         for node in nodes { at(delay(100_000)) { [self] in try tick(node) } }
         at(500_000) { [self] in try write() }
         at(3_000_000) { [self] in disturb() }
-        while let next = events.indices.min(by: { events[$0].at < events[$1].at }),
-            events[next].at < seconds * 1_000_000
-        {
-            let event = events.remove(at: next)
+        while let event = events.popLast(), event.at < seconds * 1_000_000 {
             now = event.at
             lapse()
             try event.body()
@@ -79,7 +77,21 @@ final class FailoverModel {
 
     // MARK: Time
 
-    private func at(_ delay: Int64, _ body: @escaping () throws -> Void) { events.append((now + delay, body)) }
+    private func at(_ delay: Int64, _ body: @escaping () throws -> Void) {
+        let time = now + delay
+        var low = 0, high = events.count
+        while low < high {
+            let middle = (low + high) / 2
+            if events[middle].at > time { low = middle + 1 } else { high = middle }
+        }
+        events.insert((time, body), at: low)
+    }
+
+    /// A write has its number once, so equal numbers at one place mean equal logs up to there.
+    private func continues(_ log: [Int], _ sent: [Int]) -> Bool {
+        guard let last = log.last else { return true }
+        return sent.count >= log.count && sent[log.count - 1] == last
+    }
 
     /// Something that a node does, as soon as it can.
     private func on(_ node: Node, after delay: Int64, _ body: @escaping () throws -> Void) {
@@ -187,7 +199,7 @@ final class FailoverModel {
         case .lead:
             if node.isFollower {
                 node.isFollower = false
-                node.timeline = TimelineID(rawValue: node.timeline.rawValue + 1)!
+                node.timeline = TimelineID(rawValue: node.timeline.rawValue + 1)
                 node.following = nil
                 promotions += 1
                 let lost = acknowledged.subtracting(node.log)
@@ -249,7 +261,7 @@ final class FailoverModel {
     // MARK: Clients
 
     private func write() throws {
-        at(delay(50_000)) { [self] in try write() }
+        at(delay(200_000)) { [self] in try write() }
         guard let leader = nodes.first(where: { !$0.isFollower && $0.mayAcknowledge(now) && now >= $0.pausedUntil })
         else { return }
         lastWrite += 1
@@ -260,7 +272,7 @@ final class FailoverModel {
         if minimumFollowers == 0, leader.mayAcknowledge(now) { acknowledged.insert(id) }
         for follower in nodes where follower !== leader {
             on(follower, after: delay(happens(5) ? 2_000_000 : 30_000)) { [self] in
-                guard follower.isFollower, follower.following == leader.name, sent.starts(with: follower.log) else {
+                guard follower.isFollower, follower.following == leader.name, continues(follower.log, sent) else {
                     return
                 }
                 (follower.log, follower.timeline) = (sent, timeline)
