@@ -1,3 +1,6 @@
+// Properties are named as the messages of etcd name their fields.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import Foundation
 
 /// Keys below a prefix at one revision.

@@ -48,7 +48,7 @@ struct FailoverDecisionTests {
         let two = [record("b", 950), record("c", 900)]
         #expect(waits(decide(vacancy(two, minimumFollowers: 1), follower("b"))))
         #expect(decide(vacancy(two, minimumFollowers: 2), follower("b")) == .takeOver)
-        let stale = [record("b", 950), record("c", 900), record("d", 990, vacant: 6)]
+        let stale = [record("b", 950), record("c", 900), record("d", 100, vacant: 6)]
         #expect(waits(decide(vacancy(stale, minimumFollowers: 1), follower("b"))))
         // Nobody need have what was acknowledged: all are asked.
         #expect(waits(decide(vacancy(two, minimumFollowers: 0), follower("b"))))

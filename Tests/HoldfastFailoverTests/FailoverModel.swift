@@ -19,6 +19,8 @@ final class FailoverModel {
         var leftTerm: Int64?
         var vacantSince: Int64?
         var pausedUntil: Int64 = 0
+        /// It serves, and does not reach etcd.
+        var isCutOffUntil: Int64 = 0
         var isGone = false
         let rate: Double, offset: Int64
 
@@ -107,6 +109,7 @@ final class FailoverModel {
 
     /// A request to etcd and its answer, both of which take time and may be lost.
     private func ask<R>(_ node: Node, _ request: @escaping () -> R, then: @escaping (R) throws -> Void) {
+        guard now >= node.isCutOffUntil else { return on(node, after: 300_000) { [self] in try tick(node) } }
         let isSlow = happens(3)
         if happens(2) { return on(node, after: 400_000) { [self] in try tick(node) } }
         at(delay(isSlow ? 900_000 : 20_000)) { [self] in
@@ -118,6 +121,9 @@ final class FailoverModel {
 
     private func checkOnlyOne() throws {
         let able = nodes.filter { $0.mayAcknowledge(now) }
+        for node in able where view.holder?.node != node.name {
+            throw Broken(description: "\(node.name) may acknowledge at \(now) us, and its key is gone")
+        }
         guard able.count > 1 else { return }
         throw Broken(description: "\(able.map(\.name)) may acknowledge at one time, at \(now) us")
     }
@@ -288,6 +294,15 @@ final class FailoverModel {
     private func disturb() {
         at(delay(8_000_000)) { [self] in disturb() }
         let node = nodes[Int.random(in: 0..<nodes.count, using: &random)]
+        if happens(40) {
+            // The leader first, and then a follower stands still: what that one said of itself grows old.
+            let leader = nodes.first { $0.mayAcknowledge(now) } ?? node
+            leader.isCutOffUntil = now + delay(8_000_000)
+            if let follower = nodes.first(where: { $0.isFollower }), happens(70) {
+                at(delay(3_500_000)) { [self] in follower.pausedUntil = now + delay(2_500_000) }
+            }
+            return
+        }
         guard happens(30) else { return node.pausedUntil = now + delay(7_000_000) }
         (node.lease, node.leaseDeadline, node.deadline, node.leftTerm) = (0, 0, 1, nil)
         node.pausedUntil = now + delay(5_000_000)
