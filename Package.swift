@@ -57,6 +57,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.24.0"),
     ],
     targets: isalTarget + [
         .target(name: "CShims"),
@@ -97,11 +98,17 @@ let package = Package(
             name: "HoldfastReplica",
             dependencies: ["HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastRepository"]),
         .target(
+            name: "HoldfastFailover",
+            dependencies: [
+                "HoldfastCore", log, .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+            ]),
+        .target(
             name: "HoldfastAgent",
             dependencies: [
                 "HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastEngine", "HoldfastArchive",
                 "HoldfastRepository", "HoldfastBackup", "HoldfastRestore", "HoldfastCatalog", "HoldfastServer",
-                "HoldfastReplica", log, metrics, lifecycle, .product(name: "Yams", package: "Yams"),
+                "HoldfastReplica", "HoldfastFailover", log, metrics, lifecycle, .product(name: "Yams", package: "Yams"),
             ]),
         .executableTarget(name: "holdfast", dependencies: ["HoldfastAgent", "HoldfastServer", arguments]),
 
@@ -137,6 +144,7 @@ let package = Package(
             ]),
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWAL", "HoldfastWire"] + nio),
+        tests("HoldfastFailover", ["HoldfastCore"]),
         tests("HoldfastAgent", ["HoldfastServer"]),
         .target(
             name: "FuzzTargets",

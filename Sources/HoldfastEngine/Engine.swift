@@ -52,6 +52,8 @@ public final class Engine: @unchecked Sendable {
     private let isClosed = Atomic<Bool>(false)
     /// Why this engine may acknowledge nothing any more; set once.
     let failure: FailureLatch
+    /// Past it nothing may be acknowledged; microseconds of CLOCK_BOOTTIME, 0: there is none.
+    let writeDeadline = Atomic<Int64>(0)
     /// Why the last write was refused, until one succeeds.
     let refusal = Mutex<String?>(nil)
     /// What the background threads could not do at their last turn.
@@ -223,6 +225,12 @@ public final class Engine: @unchecked Sendable {
         if let why = failure.reason { throw .stopped(why) }
     }
 
+    /// Whether a transaction may still begin or commit. What keeps house goes on.
+    func checkWriting() throws(EngineError) {
+        try checkRunning()
+        if isPastWriteDeadline { throw .leaseLost }
+    }
+
     // MARK: Reads
 
     /// Runs `body` on the newest published state. Waits for nothing but pages that must come from the disk;
@@ -276,7 +284,9 @@ public final class Engine: @unchecked Sendable {
         guard transaction.isOpen else { return result }
         let staged = try transaction.stage()
         switch durability {
-        case .durable: try flush(through: staged.end)
+        case .durable:
+            try flush(through: staged.end)
+            guard mayAcknowledge else { throw EngineError.outcomeUnknown(staged.end) }
         case .asynchronous: publish(through: installedLSN)
         }
         return result
@@ -284,20 +294,20 @@ public final class Engine: @unchecked Sendable {
 
     /// Begins a transaction, waiting for the running one. End it with `stage` or `rollback`, on any thread.
     public func beginTransaction() throws -> Transaction {
-        try checkRunning()
+        try checkWriting()
         transactionLock.lock()
         return try begin()
     }
 
     /// Begins a transaction; `nil` when another is running.
     public func tryBeginTransaction() throws -> Transaction? {
-        try checkRunning()
+        try checkWriting()
         return transactionLock.tryLock() ? try begin() : nil
     }
 
     private func begin() throws -> Transaction {
         do {
-            try checkRunning()
+            try checkWriting()
             return try Transaction(self)
         } catch {
             transactionLock.unlock()

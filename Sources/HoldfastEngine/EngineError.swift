@@ -62,6 +62,10 @@ public enum EngineError: DiagnosableError {
     case notPaused
     /// Writes go to the leader, where it is known.
     case follows(String?)
+    /// The write deadline is over: this node does not hold the leader's key (any more). Nothing has happened.
+    case leaseLost
+    /// The commit that ends there is on this node's disk, and the write deadline passed meanwhile.
+    case outcomeUnknown(LSN)
     /// Replay reached its target, and the action asked for is to end there.
     case stoppedAtTarget(String, LSN)
 
@@ -111,6 +115,15 @@ public enum EngineError: DiagnosableError {
                 "writes are refused", at: printable(error.path, limit: 400), why: "\(error.operation): no space left",
                 next: "make room on this file system: writes resume by themselves", status: .inputOutput)
         case .log(let diagnosis): diagnosis
+        case .leaseLost:
+            Diagnosis(
+                "this node may not accept writes now", why: "it does not hold the leader's key, or could not renew it",
+                next: "write to the leader: holdfast nodes shows which node that is", status: .unavailable)
+        case .outcomeUnknown(let lsn):
+            Diagnosis(
+                "whether the write survives is unknown", at: "the commit that ends at \(lsn)",
+                why: "it is on this node's disk, and the node lost the leader's key meanwhile",
+                next: "read it back from the leader before you repeat it", status: .unavailable)
         case .stopped(let why):
             Diagnosis(
                 "the engine has stopped", why: why,

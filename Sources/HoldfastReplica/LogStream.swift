@@ -15,7 +15,7 @@ package struct LogStream: Sendable {
     }
 
     private let follower: any LogFollower
-    private let leaders: [WireServer]
+    private let leaders: LeaderList
     private let tell: @Sendable (Event) -> Void
 
     /// A stream that brings nothing for so long is taken for dead: keepalives come each second.
@@ -26,7 +26,7 @@ package struct LogStream: Sendable {
     private static let firstPause = 0.05, longestPause = 5.0
 
     package init(
-        _ follower: any LogFollower, leaders: [WireServer], tell: @escaping @Sendable (Event) -> Void
+        _ follower: any LogFollower, leaders: LeaderList, tell: @escaping @Sendable (Event) -> Void
     ) {
         self.follower = follower
         self.leaders = leaders
@@ -38,14 +38,20 @@ package struct LogStream: Sendable {
         var next = 0
         var pause = Self.firstPause
         var lastProblem: String?
-        while !follower.isStopping, !isOver(), !leaders.isEmpty {
+        while !follower.isStopping, !isOver() {
+            let known = leaders.current
+            if known.isEmpty {
+                if leaders.isFixed { return }
+                Self.sleep(0.02)
+                continue
+            }
             let request: StreamRequest?
             do { request = try follower.beginStream() } catch { request = nil }
             guard let request else {
                 Self.sleep(0.02)
                 continue
             }
-            let server = leaders[next % leaders.count]
+            let server = known[next % known.count]
             let began = follower.positions.received
             var problem: String?
             do {
@@ -62,9 +68,9 @@ package struct LogStream: Sendable {
             } else {
                 next += 1
                 // Every leader is tried before the pause grows.
-                if next.isMultiple(of: leaders.count) { pause = min(pause * 2, Self.longestPause) }
+                if next.isMultiple(of: known.count) { pause = min(pause * 2, Self.longestPause) }
             }
-            Self.sleep(pause * Double.random(in: 0.7...1.3))
+            if rest(pause * Double.random(in: 0.7...1.3), while: known) { pause = Self.firstPause }
         }
     }
 
@@ -73,7 +79,8 @@ package struct LogStream: Sendable {
     ) throws {
         var options = WireClient.Options()
         options.connectSeconds = Self.connectSeconds
-        options.replySeconds = Self.silenceSeconds
+        // Where somebody says who leads, a leader that died should not be waited for long.
+        options.replySeconds = leaders.isFixed ? Self.silenceSeconds : Self.silenceSeconds / 3
         let address = server.address
         let client = try WireClient(to: server, options: options)
         defer { client.close() }
@@ -82,6 +89,7 @@ package struct LogStream: Sendable {
         var unflushed = 0
         while !isOver() {
             let value = try client.receive()
+            guard leaders.contains(server) else { return }
             guard case .bulk(let message) = value else {
                 if case .error(let text) = value { throw WireError.refused(command: "REPLICATE", error: text) }
                 throw WireError.unexpectedReply(command: "REPLICATE", "no message of a stream")
@@ -161,6 +169,18 @@ package struct LogStream: Sendable {
     private static func text(_ error: any Error) -> String {
         let text = (error as? any DiagnosableError)?.diagnosis.description ?? "\(error)"
         return text.replacing("\n", with: "; ")
+    }
+
+    /// Waits so long, or until other leaders are named.
+    /// - Returns: whether they are.
+    private func rest(_ seconds: Double, while known: [WireServer]) -> Bool {
+        var left = seconds
+        while left > 0 {
+            Self.sleep(min(left, 0.05))
+            left -= 0.05
+            if !leaders.isFixed, leaders.current != known { return true }
+        }
+        return false
     }
 
     private static func sleep(_ seconds: Double) { usleep(UInt32(seconds * 1e6)) }

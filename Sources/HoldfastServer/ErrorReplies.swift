@@ -22,6 +22,11 @@ enum ErrorReplies {
         return "READONLY " + error.diagnosis.description.replacing("\n", with: "; ")
     }
 
+    /// What was asked for may have happened.
+    static func unknown(_ error: EngineError) -> String {
+        "UNKNOWN " + error.diagnosis.description.replacing("\n", with: "; ")
+    }
+
     static func noSpace(_ diagnosis: Diagnosis) -> String {
         "MISCONF there is no space for the write-ahead log: writes are refused until there is, reads go on; "
             + diagnosis.description.replacing("\n", with: "; ")

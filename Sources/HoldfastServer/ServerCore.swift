@@ -209,15 +209,17 @@ final class ServerCore: @unchecked Sendable {
 
     /// The writer thread has made a batch durable.
     private func completed(_ batch: [CommandRun], _ end: LSN) {
-        guard !gate.passes(end) else {
-            for run in batch { run.completed(run) }
-            return
+        guard gate.passes(end) else {
+            return gate.hold(through: end) { [self] outcome in answer(batch, end, outcome) }
         }
-        gate.hold(through: end) { outcome in
-            for run in batch {
-                if case .unknown(let text) = outcome { run.refuse(text) }
-                run.completed(run)
-            }
+        answer(batch, end, .acknowledged)
+    }
+
+    private func answer(_ batch: [CommandRun], _ end: LSN, _ outcome: SynchronousGate.Outcome) {
+        let outcome = outcome.bounded(by: engine, end)
+        for run in batch {
+            if case .unknown(let text) = outcome { run.refuse(text) }
+            run.completed(run)
         }
     }
 

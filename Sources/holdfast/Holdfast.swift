@@ -31,9 +31,8 @@ struct Holdfast: ParsableCommand {
             InitCommand.self, ServeCommand.self, AgentCommand.self, BackupCommand.self, RestoreCommand.self,
             InfoCommand.self, WALCommand.self, CatalogCommand.self, CheckCommand.self, ControlCommand.self,
             PageCommand.self, DumpCommand.self, LoadCommand.self, CheckpointCommand.self, RestorePointCommand.self,
-            PromoteCommand.self, StatusCommand.self, RewindCommand.self, UserCommand.self,
-            VerifyCommand.self, ExpireCommand.self, AnnotateCommand.self, KeepCommand.self,
-            NodesCommand.self, SlotCommand.self,
+            PromoteCommand.self, StatusCommand.self, NodesCommand.self, RewindCommand.self, UserCommand.self,
+            VerifyCommand.self, ExpireCommand.self, AnnotateCommand.self, KeepCommand.self, SlotCommand.self,
         ])
 
     static func main() async {

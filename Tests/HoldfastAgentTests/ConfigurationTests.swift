@@ -269,7 +269,6 @@ struct ConfigurationRefusalTests {
             ("repository: {path: /a, s3: {bucket: b}}", "repository.s3"),
             ("repository: {path: /a, encryption: {recipients: []}}", "repository.encryption"),
             ("repository: {path: /a, signing: {key_file: /k}}", "repository.signing"),
-            ("failover: {ttl: 10s}", "failover"),
             ("http: {listen: \"127.0.0.1:6421\"}", "http"), ("retention: {full: 4}", "retention"),
             ("schedule: {incr: \"0 2 * * *\"}", "schedule.incr"),
             ("schedule: {verify: \"0 5 * * *\"}", "schedule.verify"),
@@ -283,9 +282,26 @@ struct ConfigurationRefusalTests {
     @Test("what this release cannot do is refused in the environment too")
     func notSupportedInTheEnvironment() {
         #expect(
-            refusal("", environment: ["HOLDFAST_FAILOVER__TTL": "10s"])
-                == "failover is not supported yet by this release (HOLDFAST_FAILOVER__TTL)\nhint: remove it"
+            refusal("", environment: ["HOLDFAST_HTTP__LISTEN": "127.0.0.1:1"])
+                == "http is not supported yet by this release (HOLDFAST_HTTP__LISTEN)\nhint: remove it"
         )
+    }
+
+    @Test("failover is read with its twins, and checked whole")
+    func failover() throws {
+        let file = try load(
+            "failover: {etcd: [\"http://a:2379\", \"http://b:2379\"], ttl: 3s, max_lag: none, node: n1}")
+        var expected = FailoverSettings(etcd: ["http://a:2379", "http://b:2379"])
+        (expected.ttl, expected.maximumLag, expected.node) = (3000, nil, "n1")
+        #expect(file.failover == expected)
+        let twin = try load(
+            "", environment: ["HOLDFAST_FAILOVER__ETCD": "[\"http://a:2379\"]", "HOLDFAST_FAILOVER__MAX_LAG": "1KiB"])
+        #expect(twin.failover?.maximumLag == 1024)
+        #expect(twin.failover?.ttl == 10_000)
+        #expect(try load("").failover == nil)
+        #expect(refusal("failover: {ttl: 10s}").contains("it names no member of etcd"))
+        #expect(refusal("failover: {etcd: [\"https://a:2379\"]}").contains("give http://HOST:PORT"))
+        #expect(refusal("failover: {etcd: [\"http://a:2379\"], ttl: 1s}").contains("failover.ttl"))
     }
 
     @Test("an option's bad value names the option")

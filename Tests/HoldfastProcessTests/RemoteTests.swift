@@ -59,7 +59,7 @@ struct RemoteTests {
     private func servedInVain() throws -> (status: Int32, errors: String) {
         let leader = try cluster.launchLeader()
         defer { _ = cluster.stopLeader() }
-        try waitUntil("serve ends by itself", seconds: 20) { !leader.isRunning }
+        try waitUntil("serve ends by itself") { !leader.isRunning }
         return (leader.wait(), leader.errors)
     }
 

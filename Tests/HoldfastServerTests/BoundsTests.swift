@@ -183,7 +183,7 @@ extension ServerTests {
                 administrators.removeAll()
                 for client in clients { #expect(try client("PING") == .simple("PONG")) }
                 clients.removeLast().wire.close()
-                try waitUntil("a place is free", seconds: 10) {
+                try waitUntil("a place is free") {
                     (try? served.anonymous()("PING")) == .simple("PONG")
                 }
             }

@@ -277,7 +277,7 @@ extension ServerTests {
                             UInt8.random(in: 0...255, using: &generator)
                         })
                 }
-                try waitUntil("they are gone", seconds: 20) {
+                try waitUntil("they are gone") {
                     (try? served.client(as: "alice")("SET", "a", "1")) == .ok
                 }
             }

@@ -146,7 +146,7 @@ extension ServerTests {
                 try second("BACKUP", "START", "two", "FAST")
                 #expect(served.engine.status.runningBackups == 2)
                 second.wire.close()
-                try waitUntil("the backup of a closed connection is over", seconds: 10) {
+                try waitUntil("the backup of a closed connection is over") {
                     served.engine.status.runningBackups == 1
                 }
                 #expect(try first("BACKUP", "STOP")["stop_lsn"] != nil)

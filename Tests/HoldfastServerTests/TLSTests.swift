@@ -179,7 +179,7 @@ extension ServerTests {
                 #expect(try logged("GET", "k7") == .text("v"))
                 // A handshake that is done, and no login.
                 let silent = try served.client(tls: trusting)
-                try waitUntil("it is closed", seconds: 10) { (try? silent("PING")) == nil }
+                try waitUntil("it is closed") { (try? silent("PING")) == nil }
             }
         }
 
@@ -246,7 +246,7 @@ extension ServerTests {
                 #expect(try server.client(as: "alice", tls: trusting)("SET", "a", "1") == .ok, "the old pair stays")
                 try install(renewed.key, ".key")
                 let trustingNext = WireTLSSettings(authorities: next.authority)
-                try waitUntil("the new pair is served", seconds: 10) {
+                try waitUntil("the new pair is served") {
                     (try? server.client(as: "alice", tls: trustingNext)("GET", "a")) == .text("1")
                 }
                 #expect(throws: WireError.self) { _ = try server.client(as: "alice", tls: trusting) }

@@ -21,6 +21,8 @@ package struct Configuration: Sendable, Equatable {
     package var catalog: CatalogSection?
     package var archive = ArchiveSettings()
     package var synchronous = SynchronousSettings()
+    /// `nil`: nothing is automatic.
+    package var failover: FailoverSettings?
     package var schedule = ScheduleSettings()
     /// The agent's own durable state: schedule and outbox.
     package var state: String
@@ -109,6 +111,22 @@ package struct ArchiveSettings: Sendable, Equatable {
     /// A part-filled segment is switched after this long, if something was committed; nil: never.
     package var timeout: Int? = 60_000
     package var workers = 2
+}
+
+/// `failover:`
+package struct FailoverSettings: Sendable, Equatable {
+    /// `http://HOST:PORT` of each member of etcd.
+    package var etcd: [String]
+    /// After so long without a renewal another node may lead.
+    package var ttl = 10_000
+    /// A follower that lacks more of the last leader's log is not promoted; `nil`: any may be.
+    package var maximumLag: Int? = 1 << 20
+    /// How this node is called; default: the host's name.
+    package var node: String?
+    /// Where other nodes reach this one; default: where it listens.
+    package var address: WireAddress?
+
+    package init(etcd: [String]) { self.etcd = etcd }
 }
 
 /// `schedule:`

@@ -20,7 +20,8 @@ enum ConfigurationGrammar {
         configuration.follow = try root.addresses("follow")
         configuration.schedule = try schedule(root.section("schedule"))
         configuration.synchronous = try synchronous(root.section("synchronous"))
-        try root.notSupported("failover", "http", "retention")
+        configuration.failover = try failover(root.section("failover"))
+        try root.notSupported("http", "retention")
         try root.finish()
         return configuration
     }

@@ -23,7 +23,7 @@ final class SettingsReader {
 
     private let sources: Sources
     /// `""` for the root, else `archive.` and the like.
-    private let prefix: String
+    let prefix: String
     /// List elements have no twin of their own: the list has.
     private let hasTwins: Bool
     private let node: SettingNode?
@@ -57,7 +57,7 @@ final class SettingsReader {
     }
 
     /// The value of `key` from the strongest source, or `nil`.
-    private func find(_ key: String, isList: Bool = false) throws(ConfigurationError) -> SettingNode? {
+    func find(_ key: String, isList: Bool = false) throws(ConfigurationError) -> SettingNode? {
         known.insert(key)
         if hasTwins {
             let name = variable(key)

@@ -10,6 +10,7 @@ import Synchronization
 final class NodeComposition: ServerComposition {
     private struct State {
         var settings: RuntimeSettings
+        var isElected = false
         var shutdown: (@Sendable () -> Void)?
         var isShuttingDown = false
         var report: ArchiveReport?
@@ -35,11 +36,30 @@ final class NodeComposition: ServerComposition {
         state = Mutex(State(settings: settings))
     }
 
+    /// Whether failover says who leads.
+    var isElected: Bool {
+        get { state.withLock { $0.isElected } }
+        set { state.withLock { $0.isElected = newValue } }
+    }
+
     var archiveTimeoutMilliseconds: Int? {
         state.withLock { $0.settings.archiveTimeoutSeconds.map { Int($0 * 1000) } }
     }
 
+    /// How many followers have whatever is acknowledged, come what may.
+    var certainFollowers: Int {
+        let synchronous = state.withLock { $0.settings.synchronous }
+        return synchronous.onTimeout == .refuse ? synchronous.minimumFollowers : 0
+    }
+
+    /// `PROMOTE`, an operator's.
     func promote() throws -> [(name: String, value: WireValue)] {
+        guard !state.withLock({ $0.isElected }) else { throw PromotedByFailover() }
+        return try open()
+    }
+
+    /// `promote` whoever asks: opens the next timeline.
+    func open() throws -> [(name: String, value: WireValue)] {
         try engine.promote()
         let status = engine.status
         log.notice(
@@ -131,5 +151,14 @@ final class NodeComposition: ServerComposition {
             archivedLSN: archived?.description, lastArchivedSegment: done?.description, warnings: warnings)
         report.oldestSegment = oldest?.description
         return report
+    }
+}
+
+/// Two that decide who leads would make two leaders.
+struct PromotedByFailover: DiagnosableError {
+    var diagnosis: Diagnosis {
+        Diagnosis(
+            "failover promotes nodes here", why: "its section stands in this node's configuration",
+            next: "to change the leader, stop the present one: holdfast nodes shows which that is", status: .tryAgain)
     }
 }

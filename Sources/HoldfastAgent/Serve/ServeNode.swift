@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import HoldfastCore
 import HoldfastEngine
@@ -88,8 +89,10 @@ package struct ServeNode: Sendable {
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
             .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
+        let elected = try elect(engine, composition, &services)
         if engine.isFollower {
-            services.append(.init(service: StreamService(engine: engine, configuration: configuration, log: log)))
+            let stream = StreamService(engine: engine, configuration: configuration, elected: elected, log: log)
+            services.append(.init(service: stream))
         }
         // A copy neither archives nor yields to claims: it is nothing to the repository.
         if start.isArchiving {
@@ -105,6 +108,33 @@ package struct ServeNode: Sendable {
         let hangUp = HangUpSignal { server.reload() }
         defer { hangUp.cancel() }
         try await group.run()
+    }
+
+    /// With `failover:` nothing is written before the leader's key is this node's, and what a follower streams from is
+    /// whoever has it.
+    private func elect(
+        _ engine: Engine, _ composition: NodeComposition,
+        _ services: inout [ServiceGroupConfiguration.ServiceConfiguration]
+    ) throws -> LeaderList? {
+        guard let settings = configuration.failover else { return nil }
+        engine.fence()
+        composition.isElected = true
+        let leaders = LeaderList([], isFixed: false)
+        let failover = FailoverService(
+            settings: settings, cluster: try configuration.requiredCluster(), engine: engine, composition: composition,
+            leaders: leaders, node: settings.node ?? ProcessInfo.processInfo.hostName,
+            address: settings.address ?? advertisedAddress(), server: configuration.server(at:), log: log)
+        // The first to begin is the last to stop: clients are answered until then, on this lease.
+        services.insert(.init(service: failover, failureTerminationBehavior: .gracefullyShutdownGroup), at: 0)
+        return leaders
+    }
+
+    /// Where others reach this node: other machines if they can, else those on this one, who may stream on the socket only.
+    private func advertisedAddress() -> WireAddress {
+        let server = serverConfiguration()
+        if let listen = server.listen, !listen.isLoopback { return listen }
+        return server.socket.map { .unix(path: WorkingDirectory.absolute($0)) } ?? server.listen
+            ?? ServerSettings.defaultListen
     }
 
     /// The system's default of 1,024 is for processes that serve nobody.

@@ -12,6 +12,8 @@ struct StreamService: NamedService {
     let engine: Engine
     /// Its `follow:` comes before those that the restore left; its `client:` says how to reach them.
     let configuration: Configuration
+    /// Given where failover says who leads: then nothing else does.
+    let elected: LeaderList?
     let log: Logger
 
     func run() async throws {
@@ -20,10 +22,11 @@ struct StreamService: NamedService {
         for text in follower.signal.follow {
             if let address = try? WireAddress(text), !leaders.contains(address) { leaders.append(address) }
         }
-        if leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
+        let list =
+            try elected ?? LeaderList(leaders.map { try configuration.server(at: $0) }, isFixed: true)
+        if elected == nil, leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
         let (log, engine) = (log, engine)
-        let servers = try leaders.map { try configuration.server(at: $0) }
-        let stream = LogStream(follower, leaders: servers) { event in
+        let stream = LogStream(follower, leaders: list) { event in
             switch event {
             case .began(let leader, let lsn, let timeline):
                 log.info(

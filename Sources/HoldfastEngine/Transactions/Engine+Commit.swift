@@ -9,7 +9,7 @@ extension Engine: DurabilitySource {
         guard !writes.isEmpty else { return StagedCommit(end: transaction.basis, transactions: nil) }
         commitLock.lock()
         defer { commitLock.unlock() }
-        try checkRunning()
+        try checkWriting()
         collect(writes)
         if let verifier { try verifyRedo(of: writes, with: verifier) }
         // Whatever can run out of space does so here: pages first, then the log.

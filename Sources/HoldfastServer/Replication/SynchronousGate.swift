@@ -1,5 +1,6 @@
 import Collections
 import HoldfastCore
+import HoldfastEngine
 import HoldfastWire
 import Logging
 import NIOCore
@@ -14,6 +15,12 @@ final class SynchronousGate {
         case acknowledged
         /// Whether the write survives this leader is unknown; the error says so.
         case unknown(String)
+
+        /// What may be said once the engine's write deadline is looked at; `end`: `.zero` when nothing was written.
+        func bounded(by engine: Engine, _ end: LSN) -> Outcome {
+            guard case .acknowledged = self, end > .zero, !engine.mayAcknowledge else { return self }
+            return .unknown(ErrorReplies.unknown(EngineError.outcomeUnknown(end)))
+        }
     }
 
     private struct Held {

@@ -95,7 +95,7 @@ final class TurnWriter {
             return fatal(error)
         }
         if gate.passes(end) {
-            for connection in connections { connection.turnEnded(at: end) }
+            answer(connections, end, .acknowledged)
         } else {
             hold(connections, through: end)
         }
@@ -104,12 +104,16 @@ final class TurnWriter {
     /// The commit is durable here, and followers must confirm it.
     private func hold(_ connections: [ClientConnection], through end: LSN) {
         for connection in connections { connection.turnHeld() }
-        gate.hold(through: end) { outcome in
-            for connection in connections {
-                switch outcome {
-                case .acknowledged: connection.turnEnded(at: end)
-                case .unknown(let text): connection.turnUnknown(end, text)
-                }
+        gate.hold(through: end) { [self] outcome in answer(connections, end, outcome) }
+    }
+
+    private func answer(_ connections: [ClientConnection], _ end: LSN, _ outcome: SynchronousGate.Outcome) {
+        // Asked behind the sync and the followers: what these have is on the way to the next leader.
+        let outcome = outcome.bounded(by: engine, end)
+        for connection in connections {
+            switch outcome {
+            case .acknowledged: connection.turnEnded(at: end)
+            case .unknown(let text): connection.turnUnknown(end, text)
             }
         }
     }

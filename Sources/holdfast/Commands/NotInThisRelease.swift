@@ -42,11 +42,6 @@ struct KeepCommand: AbsentCommand {
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
 }
 
-struct NodesCommand: AbsentCommand {
-    static let name = "nodes"
-    @Argument(parsing: .captureForPassthrough) var rest: [String] = []
-}
-
 struct SlotCommand: AbsentCommand {
     static let name = "slot"
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []

@@ -97,11 +97,11 @@ extension ServerTests {
                 let follower = try TestFollower(served, slot: "s", from: first)
                 #expect(try refusal(served, slot: "s", from: first).hasPrefix("BUSY the slot is in use (s)"))
                 follower.wire.close()
-                try waitUntil("the slot is free again", seconds: 10) {
+                try waitUntil("the slot is free again") {
                     try refusal(served, slot: "s", from: first) == "accepted"
                 }
                 // A refused follower leaves the slot as it was.
-                try waitUntil("the slot is free again", seconds: 10) {
+                try waitUntil("the slot is free again") {
                     try refusal(served, slot: "s", from: first, "SYSTEM", "17").hasPrefix("FOREIGN")
                 }
                 #expect(try refusal(served, slot: "s", from: first) == "accepted")

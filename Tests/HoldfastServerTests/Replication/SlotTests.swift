@@ -63,7 +63,7 @@ extension ServerTests {
                 let shown = try #require(try served.slot("s"))
                 #expect(shown["active"] == .boolean(true) && shown["node"] == .text("node-b"))
                 follower.wire.close()
-                try waitUntil("it may go", seconds: 10) { try client("SLOT", "DROP", "s") == .ok }
+                try waitUntil("it may go") { try client("SLOT", "DROP", "s") == .ok }
             }
         }
 
@@ -81,11 +81,11 @@ extension ServerTests {
                 let follower = try TestFollower(served, slot: "s", from: first, options: ["NODE", "node-b"])
                 try follower.acknowledge(end)
                 try follower.acknowledge(first)
-                try waitUntil("it is heard", seconds: 10) {
+                try waitUntil("it is heard") {
                     try served.followers().first?["applied_lsn"] == .text("\(end)")
                 }
                 follower.wire.close()
-                try waitUntil("the slot is free", seconds: 10) { try served.slot("s")?["active"] == .boolean(false) }
+                try waitUntil("the slot is free") { try served.slot("s")?["active"] == .boolean(false) }
                 let found = try Engine(opening: disk.restart(seed: 1), options: quietOptions())
                 #expect(found.slots["s"]?.restart == end && found.slots["other"]?.restart == first)
                 found.abandon()
@@ -141,7 +141,7 @@ extension ServerTests {
                 #expect(try follower.bytes == served.logBytes(first..<follower.position))
                 // Within a second, since a segment is behind it.
                 try follower.acknowledge(follower.position)
-                try waitUntil("the log may go", seconds: 20) {
+                try waitUntil("the log may go") {
                     try client("CHECKPOINT")
                     return try #require(served.segments.first).segment > SegmentNumber(containing: first)
                 }
@@ -153,7 +153,7 @@ extension ServerTests {
                 let held = try #require(served.segments.first)
                 for _ in 0..<2 { try client("CHECKPOINT") }
                 #expect(served.segments.first == held)
-                try waitUntil("the slot is dropped", seconds: 10) { try client("SLOT", "DROP", "s") == .ok }
+                try waitUntil("the slot is dropped") { try client("SLOT", "DROP", "s") == .ok }
                 try client("CHECKPOINT")
                 #expect(try #require(served.segments.first).segment > held.segment)
             }

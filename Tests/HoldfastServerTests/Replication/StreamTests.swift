@@ -138,7 +138,7 @@ extension ServerTests {
                 #expect(last.errorText?.hasPrefix("ERR") == true, "\(last)")
                 #expect(throws: WireError.self) { try follower.wire.receive() }
                 #expect(try served.slot("s")?["restart_lsn"] == .text(first.description))
-                try waitUntil("the slot is free", seconds: 10) { try served.slot("s")?["active"] == .boolean(false) }
+                try waitUntil("the slot is free") { try served.slot("s")?["active"] == .boolean(false) }
                 #expect(try client("PING") == .simple("PONG"))
             }
         }
@@ -175,7 +175,7 @@ extension ServerTests {
                 let follower = try TestFollower(served, slot: "s", from: first, options: ["NODE", "node-b"])
                 try follower.receive(through: end)
                 try follower.acknowledge(written: end, flushed: end, applied: first)
-                try waitUntil("the acknowledgement is seen", seconds: 10) {
+                try waitUntil("the acknowledgement is seen") {
                     try served.followers().first?["flushed_lsn"] == .text(end.description)
                 }
                 let shown = try #require(try served.followers().first)
@@ -192,7 +192,7 @@ extension ServerTests {
                     info.contains(
                         "connected_slaves:1\r\nslave0:ip=unix,port=0,state=online,offset=\(end.rawValue),lag=0"))
                 follower.wire.close()
-                try waitUntil("it is gone", seconds: 10) { try served.followers().isEmpty }
+                try waitUntil("it is gone") { try served.followers().isEmpty }
             }
         }
     }

@@ -32,14 +32,14 @@ extension ServerTests {
                 let client = try served.anonymous(), reader = try served.anonymous()
                 try sendHeld(client, "SET a 1", "GET a", "MULTI", "APPEND a 2", "EXEC", "PING")
                 // It is durable here, and seen: only the acknowledgement waits.
-                try waitUntil("the first write is published", seconds: 10) { try reader("GET", "a") == .text("1") }
+                try waitUntil("the first write is published") { try reader("GET", "a") == .text("1") }
                 let begun = served.engine.durableLSN
                 try followers[0].acknowledge(begun)
                 try followers[1].acknowledge(written: begun, flushed: first, applied: begun)
                 usleep(200_000)
                 #expect(try reader("GET", "a") == .text("1"), "what stands behind the held reply has not begun")
                 try followers[2].acknowledge(written: begun, flushed: begun, applied: first)
-                try waitUntil("the second is published", seconds: 10) { try reader("GET", "a") == .text("12") }
+                try waitUntil("the second is published") { try reader("GET", "a") == .text("12") }
                 let end = served.engine.durableLSN
                 for follower in followers { try follower.acknowledge(end) }
                 let replies = try (0..<6).map { _ in try client.wire.receive() }
@@ -59,7 +59,7 @@ extension ServerTests {
                     let client = try served.anonymous()
                     let before = served.engine.durableLSN
                     try sendHeld(client, round % 2 == 0 ? "SET a \(round)" : "INCR n")
-                    try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                    try waitUntil("it is durable") { served.engine.durableLSN > before }
                     #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.02)) }
                     try follower.acknowledge(served.engine.durableLSN)
                     #expect(try served.anonymous()("WAITLSN", served.engine.durableLSN.description, "0") == .integer(1))
@@ -77,7 +77,7 @@ extension ServerTests {
                 let client = try served.anonymous()
                 let before = served.engine.durableLSN
                 try sendHeld(client, "SET a 1")
-                try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                try waitUntil("it is durable") { served.engine.durableLSN > before }
                 let end = served.engine.durableLSN
                 try follower.acknowledge(written: end, flushed: end, applied: before)
                 usleep(100_000)
@@ -141,13 +141,13 @@ extension ServerTests {
                 #expect(ContinuousClock.now - begun < .seconds(4))
                 let follower = try TestFollower(served, from: first)
                 try follower.acknowledge(served.engine.durableLSN)
-                try waitUntil("followers are back", seconds: 10) {
+                try waitUntil("followers are back") {
                     try administrator("INFO", "replication").text?.contains("synchronous_degraded:0") == true
                 }
                 try set(served, "synchronous.timeout", "60s")
                 let before = served.engine.durableLSN
                 try sendHeld(client, "SET b 1")
-                try waitUntil("it is durable", seconds: 10) { served.engine.durableLSN > before }
+                try waitUntil("it is durable") { served.engine.durableLSN > before }
                 #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.2)) }
                 try follower.acknowledge(served.engine.durableLSN)
             }
@@ -160,7 +160,7 @@ extension ServerTests {
                 let gone = try served.anonymous(), client = try served.anonymous()
                 try sendHeld(gone, "SET a 1")
                 try sendHeld(client, "SET b 1")
-                try waitUntil("both are here", seconds: 10) { try served.anonymous()("DBSIZE") == .integer(2) }
+                try waitUntil("both are here") { try served.anonymous()("DBSIZE") == .integer(2) }
                 gone.wire.close()
                 usleep(50_000)
                 try set(served, "synchronous.min_followers", "0")

@@ -51,7 +51,7 @@ extension ServerTests {
                 try client("GET", "a")
                 #expect(try end(client) == lsn)
                 followers[0].wire.close()
-                try waitUntil("it is gone", seconds: 10) { try client("WAIT", "2", "20") == .integer(1) }
+                try waitUntil("it is gone") { try client("WAIT", "2", "20") == .integer(1) }
                 for (line, text) in [
                     ("WAIT x 1", "value is not an integer"), ("WAIT 1 x", "timeout is not an integer"),
                     ("WAIT 1 -1", "timeout is negative"), ("WAITLSN x 1", "is no LSN"), ("WAITLSN 0/0 -1", "timeout"),
@@ -73,7 +73,7 @@ extension ServerTests {
                 try other("SET", "a", "2")
                 other.wire.send("WAIT", "1", "0")
                 try other.wire.flush()
-                try waitUntil("one waits, and the other is forgotten", seconds: 10) {
+                try waitUntil("one waits, and the other is forgotten") {
                     try served.anonymous()("INFO", "clients").text?.contains("blocked_clients:1\r\n") == true
                 }
                 let stopped = Task.detached { await served.server.stop() }

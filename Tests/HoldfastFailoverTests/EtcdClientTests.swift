@@ -1,0 +1,82 @@
+import HoldfastCore
+import HoldfastFailover
+import HoldfastTestSupport
+import Testing
+
+@Suite("The client of etcd", .serialized, .enabled(if: EtcdServer.program != nil, "etcd-server is not installed"))
+struct EtcdClientTests {
+    private let keys = FailoverKeys(cluster: "main")
+
+    /// Runs `body` with a server and a client whose first endpoint is one where nobody listens.
+    private func with(_ body: (EtcdServer, EtcdClient) async throws -> Void) async throws {
+        let server = try EtcdServer()
+        let client = EtcdClient(
+            endpoints: ["http://127.0.0.1:\(try TestCluster.freePort())", server.endpoint + "/"],
+            timeoutMilliseconds: 10_000)
+        do {
+            try await body(server, client)
+        } catch {
+            Issue.record(error)
+        }
+        await client.close()
+    }
+
+    @Test("E5: of two nodes that want the leader's key one gets it, and its lapse is seen")
+    func twoCandidates() async throws {
+        try await with { _, client in
+            // Long enough that it does not lapse before it should on a machine that does much else.
+            let a = LeaderKey(client, keys, node: "a", ttlMilliseconds: 20_000)
+            let b = LeaderKey(client, keys, node: "b", ttlMilliseconds: 20_000)
+            let before = BootClock.microseconds()
+            let deadline = try await a.renew()
+            #expect((before + 18_000_000...BootClock.microseconds() + 18_000_000).contains(deadline))
+            try await b.renew()
+            let empty = try await a.look()
+            #expect(empty == ClusterView())
+            let word = LeaderWord(term: 1, node: "a", timeline: .first, lsn: LSN(7), minimumFollowers: 1)
+            #expect(try await a.campaign(empty, word: word))
+            #expect(try await !b.campaign(empty, word: word))
+            let taken = try await b.look()
+            let lease = await a.lease
+            #expect(taken.holder?.node == "a" && taken.holder?.lease == lease && taken.word == word)
+            #expect(try await a.say(word, holding: #require(taken.holder)))
+            #expect(try await !a.say(word, holding: KeyHolder(node: "a", lease: 0, madeAt: 1)))
+            try await a.join()
+            let record = NodeRecord(
+                node: "a", role: .leader, address: "unix:/a", timeline: .first, flushed: LSN(7), applied: LSN(7),
+                time: Timestamp(microseconds: 1))
+            try await a.publish(record)
+            #expect(try await b.look().nodes == [record])
+            var gone = try await b.look()
+            while gone.holder != nil {
+                #expect(BootClock.microseconds() < deadline + 120_000_000, "the lease does not lapse")
+                try await b.renew()
+                gone = try await b.look()
+            }
+            #expect(BootClock.microseconds() >= deadline, "the key went before the leader's deadline")
+            #expect(gone.nodes.isEmpty && gone.members == ["a"] && gone.word == word)
+            // What was seen before is no ground for a campaign.
+            #expect(try await !b.campaign(empty, word: word))
+            #expect(try await b.campaign(gone, word: word))
+            await b.release()
+            #expect(try await a.look().holder == nil)
+        }
+    }
+
+    @Test("errors say what is wrong: a lease that is gone, an etcd that is away, something else that answers")
+    func errors() async throws {
+        try await with { server, client in
+            await #expect(throws: EtcdError.leaseGone) { try await client.keepAlive(4711) }
+            await #expect(throws: EtcdError.leaseGone) { try await client.put("/x", [1], lease: 4711) }
+            server.kill()
+            do {
+                _ = try await client.grant(seconds: 2)
+                Issue.record("a killed etcd answered")
+            } catch EtcdError.unreachable(let reasons) {
+                #expect(reasons.count == 2)
+            } catch { Issue.record(error) }
+            try server.restart()
+            #expect(try await client.grant(seconds: 2) != 0)
+        }
+    }
+}
