@@ -77,8 +77,12 @@ struct DeliveryTests {
         #expect(try fixture.outbox.contents().facts == 0)
     }
 
+    private final class Late: Sendable {
+        let result = Mutex<Result<Int, any Error>?>(nil)
+    }
+
     @Test("the repository is read behind the cluster's lock, so that a late delivery cannot write what is old")
-    func lockThenRead() async throws {
+    func lockThenRead() throws {
         let fixture = try CatalogFixture()
         fixture.source.set("b1", BackupRow(state: .started, type: "full"))
         try fixture.add(.backup, "b1")
@@ -89,7 +93,14 @@ struct DeliveryTests {
         let other = try CatalogConnection(CatalogSettings(uri: fixture.server.socketURI(fixture.database)))
         try other.run("begin")
         try other.run("lock_cluster", ["main"])
-        let late = Task { try await Catalog.onOwnThread { try catalog.flush(outbox, from: source).delivered } }
+        // On a thread: a task would begin behind every test that waits for its turn.
+        let late = Late()
+        let isOver = DispatchSemaphore(value: 0)
+        Thread.detachNewThread {
+            let result = Result { try catalog.flush(outbox, from: source).delivered }
+            late.result.withLock { $0 = result }
+            isOver.signal()
+        }
         let waits =
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = "
             + "(SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -101,7 +112,8 @@ struct DeliveryTests {
         #expect(polls < 5000)
         fixture.source.set("b1", .complete(1, 2))
         try other.run("commit")
-        #expect(try await late.value == 1)
+        isOver.wait()
+        #expect(try late.result.withLock { try $0?.get() } == 1)
         #expect(try fixture.psql("SELECT state FROM holdfast.backup") == "complete")
     }
 

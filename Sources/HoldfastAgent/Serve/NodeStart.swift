@@ -174,7 +174,7 @@ package enum ServeError: DiagnosableError, Equatable {
             Diagnosis(
                 "this leader must not accept writes any more", at: "timeline \(own.rawValue)",
                 why: "another node has claimed timeline \(claimed.rawValue) in the repository",
-                next: "restore this node anew, or remove what promoted the other", status: .dataError)
+                next: "bring it back as that node's follower: holdfast rewind --from its address", status: .dataError)
         case .privateTimeline(let timeline):
             Diagnosis(
                 "this node is a copy that must not use the repository", at: "timeline \(timeline.rawValue)",

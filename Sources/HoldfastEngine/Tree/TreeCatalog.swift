@@ -35,9 +35,10 @@ package enum TreeCatalog {
         _ name: UnsafeRawBufferPointer, in editor: some PageEditor
     ) throws(EngineError) -> Tree {
         guard name.count <= maximumNameBytes else { throw .keyTooLong(name.count) }
+        let id = try PageSpace.takeTreeID(editor)
         let (root, page) = try PageSpace.allocate(editor, kind: .leaf)
         Node(page.base).clear(level: 0)
-        let made = Tree(id: try PageSpace.takeTreeID(editor), root: root, count: 0)
+        let made = Tree(id: id, root: root, count: 0)
         try save(made, as: name, in: editor)
         return made
     }

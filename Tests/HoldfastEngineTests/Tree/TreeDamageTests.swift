@@ -120,6 +120,18 @@ struct TreeDamageTests {
         #expect(!problems.isEmpty, "\(what) on page \(target)")
     }
 
+    @Test("S9: the last tree's id is never given: the next would be one that a tree has had")
+    func lastTreeID() throws {
+        let pages = try Self.example(seed: 5)
+        try Self.damage(pages, 0) { Meta($0).nextTreeID = .max }
+        #expect(try StructureCheck.run(pages) == [])
+        try TreeCatalogTests.name(9).withUnsafeBytes { name in
+            #expect(throws: EngineError.self) { try TreeCatalog.create(name, in: pages) }
+        }
+        pages.commit()
+        #expect(try StructureCheck.run(pages) == [])
+    }
+
     @Test("a wrong record count in the catalog is found")
     func wrongCount() throws {
         let pages = try Self.example(seed: 6)
