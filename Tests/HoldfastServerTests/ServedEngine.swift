@@ -67,6 +67,8 @@ final class ServedEngine: ServerComposition {
         var configuration = ServerConfiguration()
         configuration.listen = .tcp(host: "127.0.0.1", port: 0)
         configuration.socket = directory.path + "/s.sock"
+        // Tests wait for their turn while hundreds of others run: what says nothing for a while is not gone.
+        configuration.followerTimeoutSeconds = 3600
         writes.configure(&configuration)
         configure(&configuration)
         let served: ServedEngine
