@@ -9,11 +9,13 @@ final class FollowerFixture {
     /// The backup of `a` that `b` was made of.
     let first: String
 
-    /// - Parameter fill: records of 1 KiB; a backup of many takes a moment.
-    init(fill: Int = 2000) throws {
-        a = try TestCluster()
+    /// - Parameters:
+    ///   - fill: records of 1 KiB; a backup of many takes a moment.
+    ///   - timeout: when the leader completes a segment by itself.
+    init(fill: Int = 2000, timeout: String = "1s") throws {
+        a = try TestCluster(settings: "archive: {timeout: \(timeout)}")
         b = try TestCluster(
-            settings: "repository: {path: \(a.repository)}\narchive: {timeout: 1s}", initialize: false)
+            settings: "repository: {path: \(a.repository)}\narchive: {timeout: \(timeout)}", initialize: false)
         try a.startLeader()
         try a.startAgent()
         try a.fill(fill, bytes: 1000)
