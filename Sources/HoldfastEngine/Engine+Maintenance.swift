@@ -20,10 +20,10 @@ extension Engine {
         return end
     }
 
-    /// The same, but only when something was committed or named since the last switch; else `nil`.
+    /// The same, but only when something was committed or named since the last switch, or a checkpoint taken; else `nil`.
     @discardableResult public func switchWALIfCommitted() throws -> LSN? {
         try checkRunning()
-        let last = max(installedLSN.rawValue, namedAt.load(ordering: .acquiring))
+        let last = max(installedLSN.rawValue, awaitedAt.load(ordering: .acquiring))
         guard last > switchedAt.load(ordering: .acquiring) else { return nil }
         return try switchWAL()
     }
@@ -36,7 +36,7 @@ extension Engine {
             throw EngineError.invalidName(ObjectName.refusal(name, of: "restore point"))
         }
         let end = try appendDurably(.restorePoint(name: name, time: options.now())).end
-        namedAt.max(end.rawValue, ordering: .releasing)
+        awaitedAt.max(end.rawValue, ordering: .releasing)
         return end
     }
 
@@ -82,7 +82,7 @@ extension Engine {
             versionBytes: cache.versionSlots * Page.bytes, liveSnapshots: cache.readers.liveCount,
             cacheHits: cache.readers.pageReads &- min(misses, cache.readers.pageReads), cacheMisses: misses,
             isArchiving: control.isArchiving, segmentsToArchive: control.isArchiving ? storage.segmentsToArchive() : 0,
-            runningBackups: backups.withLock { $0.count }, allocatedPages: cache.store.allocatedPages,
+            runningBackups: runningBackups.count, allocatedPages: cache.store.allocatedPages,
             follower: follower?.status)
     }
 }

@@ -47,8 +47,8 @@ public final class Engine: @unchecked Sendable {
     private let published: Atomic<UInt64>
     /// Where the last segment switch ended; what is behind it is in no whole segment yet.
     let switchedAt: Atomic<UInt64>
-    /// The end of the last restore point: it waits for the archive as a commit does.
-    let namedAt = Atomic<UInt64>(0)
+    /// The end of the last restore point or checkpoint: it waits for the archive as a commit does.
+    let awaitedAt = Atomic<UInt64>(0)
     private let isClosed = Atomic<Bool>(false)
     /// Why this engine may acknowledge nothing any more; set once.
     let failure: FailureLatch

@@ -52,6 +52,8 @@ public enum EngineError: DiagnosableError {
     case unknownSlot(String)
     /// No such backup runs here (any more).
     case unknownBackup
+    /// A backup of a follower cannot begin or go on, and why.
+    case backupOver(String)
     /// The configuration contradicts what the control file recorded.
     case archivingRecorded
     /// A recovery that needs an archive, and none was given.
@@ -187,6 +189,9 @@ public enum EngineError: DiagnosableError {
                 status: .dataError)
         case .unknownBackup:
             Diagnosis("no such backup is running", next: "start the backup again", status: .tryAgain)
+        case .backupOver(let why):
+            Diagnosis(
+                "this follower's backup cannot go on", why: why, next: "start the backup again", status: .tryAgain)
         case .archivingRecorded:
             Diagnosis(
                 "this cluster archives its log, and no repository is configured",

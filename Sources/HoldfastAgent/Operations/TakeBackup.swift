@@ -6,8 +6,8 @@ import HoldfastRepository
 import HoldfastWire
 import Logging
 
-/// `holdfast backup`, and the agent's scheduled ones: takes a full backup through the repository, and tells the
-/// catalog.
+/// `holdfast backup`, and the agent's scheduled ones: takes a full backup of a leader or a follower through the repository,
+/// and tells the catalog.
 package struct TakeBackup: Sendable {
     package var configuration: Configuration
     package var label = "backup"
@@ -45,6 +45,8 @@ package struct TakeBackup: Sendable {
         }
         var request = BackupJob.Request(leader: leader, label: label, archive: archive)
         request.isFast = isFast
+        // The leader's own timeout is most often this one; without one a segment is complete when it is full.
+        request.followerPatienceSeconds = configuration.archive.timeout.map { 60 + 2 * $0 / 1000 } ?? 600
         let facts = CatalogFacts.ifUsable(configuration, log: log)
         let announcement = Shared<Outbox.Announcement?>(nil)
         defer {
@@ -76,8 +78,11 @@ package struct TakeBackup: Sendable {
         case .started(let id, let start, let bytes):
             log.info("copying", metadata: ["backup": "\(id)", "start_lsn": "\(start)", "bytes": "\(bytes)"])
         case .copied(let id, let stop): log.info("copied", metadata: ["backup": "\(id)", "stop_lsn": "\(stop)"])
-        case .waitingForArchive(let segment):
-            log.notice("waiting for WAL to be archived", metadata: ["segment": "\(segment)"])
+        case .waitingForArchive(let segment, let isLeaders):
+            log.notice(
+                isLeaders
+                    ? "waiting for WAL to be archived: the leader completes the segment at its archive.timeout"
+                    : "waiting for WAL to be archived", metadata: ["segment": "\(segment)"])
         case .committing: break
         }
     }

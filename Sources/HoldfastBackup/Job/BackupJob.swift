@@ -5,7 +5,7 @@ import HoldfastRepository
 import HoldfastWAL
 import HoldfastWire
 
-/// Takes a full online base backup: announce, start, copy, stop, wait for the WAL, commit.
+/// Takes a full online base backup of a leader, or of a follower: announce, start, copy, stop, wait for the WAL, commit.
 ///
 /// The order is the crash argument. The announcement fixes the id and holds the WAL before the leader is asked for
 /// anything; the archives, the tables and the manifest are durable before the marker; and `backup.json` is created,
@@ -21,6 +21,8 @@ package struct BackupJob: Sendable {
         package var archive: ArchiveOptions
         /// How long to wait for a segment of the backup to be archived while no other one arrives.
         package var archivePatienceSeconds = 60
+        /// The same for a follower's backup, whose last segment its leader completes in its own time.
+        package var followerPatienceSeconds = 180
         /// Read pages over the wire even where the leader's directory could be read.
         package var avoidsLocalFiles = false
 
@@ -38,14 +40,15 @@ package struct BackupJob: Sendable {
         case announced(BackupID)
         case started(BackupID, start: LSN, bytes: UInt64)
         case copied(BackupID, stop: LSN)
-        case waitingForArchive(SegmentName)
+        /// `isLeaders`: the leader has not been asked to complete it.
+        case waitingForArchive(SegmentName, isLeaders: Bool)
         /// About to create the marker: whoever keeps a catalog names the object first.
         case committing(BackupID)
     }
 
     package let repository: Repository
     package let request: Request
-    private let report: @Sendable (Event) throws -> Void
+    let report: @Sendable (Event) throws -> Void
 
     package init(
         _ repository: Repository, _ request: Request, report: @escaping @Sendable (Event) throws -> Void = { _ in }
@@ -83,8 +86,8 @@ package struct BackupJob: Sendable {
                 request.leader.address.description, expected: repository.systemIdentifier,
                 found: identity.systemIdentifier)
         }
-        guard identity.role == "leader" else {
-            throw BackupError.notLeader(request.leader.address.description, identity.role)
+        guard identity.role == "leader" || identity.role == "follower" else {
+            throw BackupError.notCopyable(request.leader.address.description, identity.role)
         }
         guard identity.isArchiving else { throw BackupError.notArchiving(request.leader.address.description) }
 
@@ -195,41 +198,6 @@ package struct BackupJob: Sendable {
             _ = try settled.readSettled(page, into: buffer)
         }
     }
-
-    /// Waits until every segment of the range is in the archive, each of the timeline that was backed up and the last one
-    /// with the record that ended it. The leader has switched that one out.
-    private func waitForArchive(
-        _ range: BackupRecord.WALRange, _ start: LeaderConnection.Start, _ stop: LeaderConnection.Stop,
-        _ taking: BackupTaking
-    ) throws {
-        let archive = WALArchive(repository, tokenOfHistory: TimelineHistory.ownToken)
-        var next = range.first
-        var waited = 0.0
-        var hasReported = false
-        while true {
-            if let summary = try archived(next, in: archive) {
-                // A name alone proves nothing: after a promotion without the repository another node's segments may bear it.
-                guard summary.token == start.token else {
-                    throw BackupError.otherTimeline(next, expected: start.token, found: summary.token)
-                }
-                if next.segment == range.last.segment { return try requireEnd(in: next, archive, start, stop) }
-                next = SegmentName(timeline: next.timeline, segment: next.segment.next)
-                waited = 0
-                continue
-            }
-            if request.archive.cancellation?.isCancelled == true { throw ArchiveError.cancelled }
-            try taking.lease.requireHeld()
-            guard waited < Double(request.archivePatienceSeconds) else {
-                throw BackupError.notArchived(next, seconds: request.archivePatienceSeconds)
-            }
-            if waited > 1, !hasReported {
-                try report(.waitingForArchive(next))
-                hasReported = true
-            }
-            sleepSeconds(0.02)
-            waited += 0.02
-        }
-    }
 }
 
 extension BackupJob {
@@ -240,76 +208,5 @@ extension BackupJob {
         guard identity.inode != 0, stat(identity.data, &status) == 0 else { return false }
         return Int64(truncatingIfNeeded: status.st_dev) == identity.device
             && Int64(truncatingIfNeeded: status.st_ino) == identity.inode
-    }
-
-    /// The archived last segment holds the very record that ended this backup. It does not where the leader's directory was
-    /// put back to an earlier state: then the archive holds another life of the same timeline under the same names.
-    private func requireEnd(
-        in name: SegmentName, _ archive: WALArchive, _ start: LeaderConnection.Start, _ stop: LeaderConnection.Stop
-    ) throws {
-        let reader = LogReader(
-            source: MemorySegmentSource([name: try archive.fetchExisting(name)]), system: start.systemIdentifier,
-            history: TimelineHistory(first: start.token, timeline: start.timeline), from: name.segment.start, chain: nil
-        )
-        while let record = try reader.next(), record.end <= stop.stopLSN {
-            guard record.end == stop.stopLSN, record.kind == .backupEnd,
-                case .backupEnd(start.startLSN, _, _, stop.stoppedAt.microseconds) = try RecordBody(decoding: record)
-            else { continue }
-            return
-        }
-        throw BackupError.endMissing(name, stop: stop.stopLSN)
-    }
-
-    /// The summary of a segment when both are there; the segment is the later one.
-    private func archived(_ name: SegmentName, in archive: WALArchive) throws -> SegmentSummary? {
-        try archive.holds(name) ? archive.summary(name) : nil
-    }
-}
-
-/// Why a backup cannot be taken.
-package enum BackupError: DiagnosableError {
-    case otherCluster(String, expected: SystemIdentifier, found: SystemIdentifier)
-    case notLeader(String, String)
-    case notArchiving(String)
-    case notArchived(SegmentName, seconds: Int)
-    /// The archive holds a segment of another node's timeline under a name that the backup needs.
-    case otherTimeline(SegmentName, expected: TimelineToken, found: TimelineToken)
-    /// The archived last segment does not hold the record that ended the backup.
-    case endMissing(SegmentName, stop: LSN)
-
-    package var diagnosis: Diagnosis {
-        switch self {
-        case .otherCluster(let address, let expected, let found):
-            Diagnosis(
-                "the leader belongs to another cluster", at: address,
-                why: "its system identifier is \(found), the repository's is \(expected)",
-                next: "correct leader or cluster in the configuration", status: .dataError)
-        case .notLeader(let address, let role):
-            Diagnosis(
-                "the server is not a leader", at: address, why: "its role is \(printable(role))",
-                next: "promote it, or name the leader's address", status: .unavailable)
-        case .notArchiving(let address):
-            Diagnosis(
-                "the leader does not archive its WAL", at: address,
-                why: "a backup is whole only with the WAL written while it was copied",
-                next: "start it with a repository in its configuration", status: .configuration)
-        case .notArchived(let segment, let seconds):
-            Diagnosis(
-                "the backup's WAL does not arrive in the archive", at: segment.description,
-                why: "nothing arrived for \(seconds) s", next: "check that holdfast agent runs; see holdfast status",
-                status: .unavailable)
-        case .otherTimeline(let segment, let expected, let found):
-            Diagnosis(
-                "the archive holds another node's WAL", at: segment.description,
-                why: "its timeline's token is \(found), the leader's \(expected): two nodes were promoted apart",
-                next: "stop the one whose data is not wanted; restore or promote the other onto a timeline of its own",
-                status: .dataError)
-        case .endMissing(let segment, let stop):
-            Diagnosis(
-                "the archived WAL is not the leader's", at: segment.description,
-                why: "the backup's end at \(stop) is not in it, as when the leader's directory was put back",
-                next: "if it was, restore the leader from the archive, which opens a new timeline",
-                status: .dataError)
-        }
     }
 }

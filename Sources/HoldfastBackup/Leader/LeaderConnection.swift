@@ -1,8 +1,8 @@
 import HoldfastCore
 import HoldfastWire
 
-/// The physical commands of a leader, as a backup uses them. The backup belongs to this connection:
-/// when it is dropped, for whatever reason, the leader forgets the backup.
+/// The physical commands of a leader, or of a follower that is copied in its place, as a backup uses them. The backup belongs
+/// to this connection: when it is dropped, for whatever reason, the server forgets the backup.
 package final class LeaderConnection {
     /// What `BACKUP START` answered.
     package struct Start: Sendable, Equatable {
@@ -18,6 +18,8 @@ package final class LeaderConnection {
     package struct Stop: Sendable, Equatable {
         package var stopLSN: LSN
         package var stoppedAt: Timestamp
+        /// Of a follower's backup: the CRC of the record that ends at `stopLSN`. A leader's ends with a record of its own.
+        package var stopCRC: UInt32?
         package var lastSegment: SegmentName
         package var lastTransaction: TransactionID
         /// `backup_label`, whole.
@@ -64,7 +66,8 @@ package final class LeaderConnection {
             durableLSN: try field(reply, "lsn", LSN.init), isArchiving: try flag(reply, "archiving"))
     }
 
-    /// Returns when the start's checkpoint has completed and the segment of its redo point is switched out.
+    /// Returns when the start's checkpoint has completed and the segment of its redo point is switched out; a follower takes
+    /// a restartpoint instead.
     package func startBackup(label: String, isFast: Bool) throws -> Start {
         let words = ["BACKUP", "START", label] + (isFast ? ["FAST"] : [])
         let reply = try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
@@ -103,9 +106,14 @@ package final class LeaderConnection {
         guard let transaction = reply["transaction"]?.integer, transaction >= 0 else {
             throw nonsense("BACKUP STOP", "no transaction")
         }
+        var stopCRC: UInt32?
+        if let number = reply["stop_crc"]?.integer {
+            guard let crc = UInt32(exactly: number) else { throw nonsense("BACKUP STOP", "an impossible CRC") }
+            stopCRC = crc
+        }
         return Stop(
             stopLSN: try field(reply, "stop_lsn", LSN.init),
-            stoppedAt: try field(reply, "stopped_at") { Timestamp($0) },
+            stoppedAt: try field(reply, "stopped_at") { Timestamp($0) }, stopCRC: stopCRC,
             lastSegment: try field(reply, "last_segment", SegmentName.init),
             lastTransaction: TransactionID(UInt64(transaction)), label: label)
     }

@@ -9,7 +9,7 @@ public struct BackupToken: Hashable, Sendable {
 /// What a backup begins with.
 public struct BackupStart: Sendable {
     public var token: BackupToken
-    /// Replay begins here: the redo point of the backup's checkpoint.
+    /// Replay begins here: the redo point of the backup's checkpoint, or of a follower's last restartpoint.
     public var startLSN: LSN
     public var timeline: TimelineID
     public var checkpointLSN: LSN
@@ -23,6 +23,8 @@ public struct BackupStart: Sendable {
 public struct BackupStop: Sendable {
     /// Replay must reach here before the copy is consistent.
     public var stopLSN: LSN
+    /// Of a follower's backup: the CRC of the record that ends at `stopLSN`. A leader's ends with a record of its own.
+    public var stopChain: UInt32?
     public var timeline: TimelineID
     public var stopTime: Int64
     /// The bytes of `backup_label`.

@@ -4,73 +4,132 @@ import HoldfastWAL
 /// A backup that was started and not ended.
 struct RunningBackup: Sendable {
     var label: String
+    /// Of a follower: over with its promotion.
+    var isFollowers: Bool
     /// The log is kept from here.
     var start: LSN
-    var checkpoint: LSN
     var startTime: Int64
+    /// Where the start lies; `nil` until the backup has begun.
+    var begun: Begun?
+
+    struct Begun: Sendable {
+        var timeline: TimelineID
+        var token: TimelineToken
+        var checkpoint: LSN
+    }
 }
 
 extension Engine {
-    /// Starts a backup: returns when its checkpoint is complete and the segment with the redo point is
-    /// switched out. `fast` does not pace the checkpoint. Several may run at once. `label` as `ObjectName` allows.
+    /// Starts a backup. On a leader it returns when its checkpoint is complete and the segment with the redo point is
+    /// switched out; on a follower behind a restartpoint. `fast` does not pace the checkpoint. Several may run at once.
+    /// `label` as `ObjectName` allows.
+    /// - Throws: `backupOver` for a follower that has no restartpoint on its timeline yet, or is promoted meanwhile.
     public func beginBackup(label: String, fast: Bool) throws -> BackupStart {
-        try checkRunning()
+        let follower = try checkCopyable()
         guard ObjectName.isValid(label) else {
             throw EngineError.invalidName(ObjectName.refusal(label, of: "backup label"))
         }
         let token = BackupToken(rawValue: UInt64.random(in: 1...UInt64.max))
-        let startTime = options.now()
+        var backup = RunningBackup(
+            label: label, isFollowers: follower != nil, start: storage.oldestRedo, startTime: options.now())
         // Registered before the checkpoint, from a place below its redo point: nothing is recycled meanwhile.
-        backups.withLock {
-            $0[token] = RunningBackup(
-                label: label, start: storage.oldestRedo, checkpoint: .zero, startTime: startTime)
-        }
+        backups.withLock { $0[token] = backup }
         do {
-            if fast { isHurried.store(true, ordering: .releasing) }
-            let checkpoint = try runCheckpoint(fast ? .atOnce : .spread, leaving: .running)
-            try switchWAL()
-            backups.withLock {
-                $0[token] = RunningBackup(
-                    label: label, start: checkpoint.redo, checkpoint: checkpoint.record.start, startTime: startTime)
+            let control: ControlData
+            if let follower {
+                control = try follower.beginBackup()
+                backup.start = control.redo.lsn
+                backup.begun = .init(
+                    timeline: control.redo.timeline, token: control.token,
+                    // None was replayed yet behind the backup that this node was made of.
+                    checkpoint: control.checkpointLSN == .zero ? control.redo.lsn : control.checkpointLSN)
+            } else {
+                if fast { isHurried.store(true, ordering: .releasing) }
+                let checkpoint = try runCheckpoint(fast ? .atOnce : .spread, leaving: .running)
+                try switchWAL()
+                control = storage.control
+                backup.start = checkpoint.redo
+                backup.begun = .init(
+                    timeline: control.timeline, token: control.token, checkpoint: checkpoint.record.start)
             }
-            let control = storage.control
+            backups.withLock { $0[token] = backup }
             return BackupStart(
-                token: token, startLSN: checkpoint.redo, timeline: control.timeline,
-                checkpointLSN: checkpoint.record.start, systemIdentifier: control.system,
-                timelineToken: control.token, startTime: startTime)
+                token: token, startLSN: backup.start, timeline: backup.begun!.timeline,  // Set above.
+                checkpointLSN: backup.begun!.checkpoint, systemIdentifier: control.system,
+                timelineToken: control.token, startTime: backup.startTime)
         } catch {
             abandonBackup(token)
             throw error
         }
     }
 
-    /// Ends a backup: logs its end and switches the segment; everything through `stopLSN` is durable.
-    /// - Throws: `unknownBackup`; after another error the backup still runs.
+    /// Ends a backup. A leader logs its end and switches the segment: everything through `stopLSN` is durable. A follower
+    /// logs nothing: everything through `stopLSN` is durable here, and its segment is archived when the leader has filled it.
+    /// - Throws: `unknownBackup`; `backupOver`; after another error the backup still runs.
     public func endBackup(_ token: BackupToken) throws -> BackupStop {
-        try checkRunning()
-        guard let backup = backups.withLock({ $0[token] }), backup.checkpoint != .zero else {
-            throw EngineError.unknownBackup
+        let follower = try checkCopyable()
+        let backup = try running(token, follower)
+        guard let begun = backup.begun else { throw EngineError.unknownBackup }
+        let stop: LSN
+        let time: Int64
+        var chain: UInt32?
+        if let follower {
+            let place = try follower.endBackup(begun.timeline, begun.token)
+            (stop, chain) = (place.lsn, place.chain)
+            // Not before a commit that the backup holds, whatever this node's clock says: a time target goes by it.
+            commitLock.lock()
+            time = max(options.now(), lastCommitTime)
+            commitLock.unlock()
+        } else {
+            let end = try appendDurably(
+                .backupEnd(
+                    start: backup.start, startTimeline: begun.timeline, token: token.rawValue, time: options.now()))
+            try switchWAL()
+            (stop, time) = (end.end, end.time)
         }
-        let control = storage.control
-        let end = try appendDurably(
-            .backupEnd(
-                start: backup.start, startTimeline: control.timeline, token: token.rawValue, time: options.now()))
-        try switchWAL()
         abandonBackup(token)
         let label = BackupLabel(
-            start: backup.start, timeline: control.timeline, token: control.token, checkpoint: backup.checkpoint,
-            stop: end.end, system: control.system, label: backup.label, startTime: backup.startTime, stopTime: end.time)
+            start: backup.start, timeline: begun.timeline, token: begun.token, checkpoint: begun.checkpoint,
+            stop: stop, system: storage.control.system, label: backup.label, startTime: backup.startTime, stopTime: time
+        )
         return BackupStop(
-            stopLSN: end.end, timeline: control.timeline, stopTime: end.time, label: label.encoded())
+            stopLSN: stop, stopChain: chain, timeline: begun.timeline, stopTime: time, label: label.encoded())
     }
+
+    /// The follower to be copied, or `nil` for a leader.
+    private func checkCopyable() throws(EngineError) -> (any FollowerDriver)? {
+        guard isFollower, let follower else {
+            try checkRunning()
+            return nil
+        }
+        try checkOpen()
+        if let why = failure.reason { throw .stopped(why) }
+        return follower
+    }
+
+    private func running(_ token: BackupToken, _ follower: (any FollowerDriver)?) throws(EngineError) -> RunningBackup {
+        guard let backup = backups.withLock({ $0[token] }) else { throw .unknownBackup }
+        guard backup.isFollowers == (follower != nil) else {
+            throw .backupOver("this node was promoted meanwhile, and is a leader now")
+        }
+        return backup
+    }
+
+    /// Those that can still be ended: what a follower began keeps nothing once it was promoted.
+    var runningBackups: [RunningBackup] {
+        let isFollower = isFollower
+        return backups.withLock { $0.values.filter { $0.isFollowers == isFollower } }
+    }
+
+    /// The log is kept from here for backups; `nil`: none runs.
+    var backupsKeepFrom: LSN? { runningBackups.map(\.start).min() }
 
     /// Forgets a backup. Unknown tokens are ignored.
     public func abandonBackup(_ token: BackupToken) { backups.withLock { $0[token] = nil } }
 
     /// The page files and how many bytes of each belong to the backup.
     public func backupFiles(_ token: BackupToken) throws -> [BackupFile] {
-        try checkRunning()
-        guard backups.withLock({ $0[token] }) != nil else { throw EngineError.unknownBackup }
+        _ = try running(token, checkCopyable())
         let pages = cache.store.allocatedPages
         let perFile = UInt64(PageNumber.pagesPerFile)
         return (0..<Int((pages + perFile - 1) / perFile)).map { index in

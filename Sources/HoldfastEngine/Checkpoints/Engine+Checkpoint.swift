@@ -74,6 +74,8 @@ extension Engine {
             record = try appendDurably(body)
             try raiseMark(to: record.end)
         }
+        // A follower's backup may begin here, and needs this record from the archive.
+        awaitedAt.max(record.end.rawValue, ordering: .releasing)
         var control = storage.control
         control.state = state
         control.checkpointLSN = record.start
@@ -106,7 +108,7 @@ extension Engine {
         try boundSlots()
         var bound = storage.oldestRedo
         if let kept = slots.keepFrom { bound = min(bound, kept) }
-        for start in backups.withLock({ $0.values.map(\.start) }) { bound = min(bound, start) }
+        if let kept = backupsKeepFrom { bound = min(bound, kept) }
         if planted(.recycleTooEarly) { bound = .max }
         do throws(WALError) {
             try log.recycle(below: bound) { storage.isArchived($0) }

@@ -44,9 +44,11 @@ extension Follower {
 
     /// Takes over the leader's last checkpoint that was replayed and shown, if it is newer than the redo point here. The crash
     /// argument is a checkpoint's: replay begins at the older redo point until the control file is durable.
-    private func takeRestartpoint() throws {
+    func takeRestartpoint() throws {
+        restarting.lock()
+        defer { restarting.unlock() }
         let due = locked { state -> ReplayedCheckpoint? in
-            guard let checkpoint = state.checkpoint, checkpoint.end <= appliedLSN else { return nil }
+            guard let checkpoint = state.checkpoint, checkpoint.end.lsn <= appliedLSN else { return nil }
             return checkpoint
         }
         guard let due, due.redo > file.current.redo.lsn else { return }
@@ -81,6 +83,7 @@ extension Follower {
             return true
         }
         try updateControl(change)
+        locked { $0.anchor = due.end }
         engine?.countCheckpoint()
         if wasDemanded, file.current.demand == nil {
             // Before the label goes neither slot asks for it.
@@ -93,10 +96,12 @@ extension Follower {
         try recycle()
     }
 
-    /// What lies below the redo points of both slots and is in the archive may go.
+    /// What lies below the redo points of both slots and the starts of backups, and is in the archive, may go.
     private func recycle() throws {
         let (received, archived) = locked { ($0.received, $0.archived) }
-        let bound = min(file.oldestRedo, archived)
+        var bound = min(file.oldestRedo, archived)
+        // Read behind the redo points: a backup that begins now starts at or above them.
+        if let kept = engine?.backupsKeepFrom { bound = min(bound, kept) }
         try onLog { () throws(WALError) in try received?.recycle(below: bound) { _ in true } }
     }
 }

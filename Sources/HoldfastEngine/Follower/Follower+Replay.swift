@@ -102,6 +102,8 @@ extension Follower {
         let end = replay.reader.position
         defer { batch = Batch() }
         guard let engine else { return }
+        // Before a page of it can be written: a backup that ends now ends behind everything that it may have copied.
+        locked { $0.lastCommit = replay.lastCommit }
         engine.commitLock.lock()
         if !writes.isEmpty {
             cache.install(writes, end: batch.end, from: LSN(batch.first.rawValue + 1))

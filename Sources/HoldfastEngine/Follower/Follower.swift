@@ -12,6 +12,10 @@ protocol FollowerDriver: LogFollower {
     func start(_ engine: Engine)
     /// Ends both threads; returns when they have ended. May be called again.
     func stop()
+    /// Returns the control file behind a restartpoint that was taken as far as the leader's checkpoints allow.
+    func beginBackup() throws -> ControlData
+    /// The end of a backup that started on this timeline, with this token.
+    func endBackup(_ timeline: TimelineID, _ token: TimelineToken) throws -> LogPlace
     /// Replays what was received, and opens a new timeline. When it throws, the node follows again.
     func promote() throws -> (log: any EngineLog, end: LSN)
 }
@@ -27,8 +31,9 @@ protocol FollowerDriver: LogFollower {
 /// change is an image, once all pages below it are on the disk.
 ///
 /// **Threads**: the replaying one; the keeper, who writes pages, takes restartpoints and makes segments ahead; the
-/// receiving one, which is not this type's. Locks, in this order: `receiving` (around what the receiving thread does), `monitor`
-/// (what the threads tell each other), the engine's commit lock, `controlling` (the control file).
+/// receiving one, which is not this type's; and whoever begins or ends a backup. Locks, in this order: `receiving` (around what
+/// the receiving thread does), `restarting` (a restartpoint at a time), `monitor` (what the threads tell each other), the
+/// engine's commit lock, `controlling` (the control file).
 final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     // Sendable: see the locks; `replay`, `segments`, `writes` and `batch` are the replaying thread's while it runs.
     let disk: D
@@ -48,6 +53,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     weak var engine: Engine?
 
     let receiving = Monitor()
+    let restarting = Monitor()
     let monitor = Monitor()
     /// Guarded by `monitor`.
     var state: State
@@ -71,10 +77,15 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         var looksNow = false
         var isPromoting = false
         var isStopping = false
+        /// The two, and callers that write pages or the control file.
         var threads = 0
         /// The stream's timeline ends here, and this is how it goes on.
         var ending: (lsn: LSN, history: TimelineHistory)?
         var checkpoint: ReplayedCheckpoint?
+        /// The last commit that readers are shown, or are about to be.
+        var lastCommit: LogPlace?
+        /// The end of a record behind the redo point.
+        var anchor: LogPlace?
         var phase = FollowerStatus.Phase.archive
         var leader: String?
         var leaderLSN = LSN.zero
@@ -131,6 +142,10 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         log.advance(to: end)
         setApplied(end)
         cache.follow(self)
+        locked { state in
+            state.lastCommit = replay.lastCommit
+            state.anchor = replay.firstRecord
+        }
         replay.applier = { [unowned self] commit in try apply(commit) }
         replay.onCheckpoint = { [unowned self] checkpoint in locked { $0.checkpoint = checkpoint } }
     }
@@ -150,7 +165,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         if !isStarted { ended() }
     }
 
-    private func ended() {
+    func ended() {
         locked { $0.threads -= 1 }
         monitor.lock()
         monitor.broadcast()

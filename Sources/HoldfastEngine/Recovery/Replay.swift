@@ -14,6 +14,10 @@ final class Replay<Source: SegmentSource> {
     private(set) var greatestRedo: LSN
     /// The end of the last commit applied, or where replay began.
     private(set) var appliedEnd: LSN
+    /// The same once a commit was applied.
+    private(set) var lastCommit: LogPlace?
+    /// The end of the first record read.
+    private(set) var firstRecord: LogPlace?
     private(set) var backupEnds: [LSN: LSN] = [:]
     /// The CRC of the record before the place where `judge` stopped replay.
     private(set) var stopChain: UInt32?
@@ -59,6 +63,7 @@ final class Replay<Source: SegmentSource> {
     func replay(until judge: (ReplayPoint) throws -> TargetJudge.Verdict) throws -> Stop {
         while let record = try next() {
             if redo.raise == nil { redo.durableMark = max(redo.durableMark, reader.greatestMark) }
+            if firstRecord == nil { firstRecord = LogPlace(lsn: record.end, chain: record.crc) }
             if record.kind == .commit, record.flags.contains(.begin) { beginChain = record.previousCRC }
             let commit = try onLog { () throws(WALError) in try assembler.add(record) }
             if let commit {
@@ -73,6 +78,7 @@ final class Replay<Source: SegmentSource> {
                 lastTransaction = max(lastTransaction, commit.last)
                 lastTime = max(lastTime, commit.time)
                 appliedEnd = commit.end
+                lastCommit = LogPlace(lsn: commit.end, chain: record.crc)
                 if verdict == .stopAfter {
                     stopChain = record.crc
                     return .after(commit.end)
@@ -117,8 +123,8 @@ final class Replay<Source: SegmentSource> {
             lastTransaction = max(lastTransaction, last)
             onCheckpoint?(
                 ReplayedCheckpoint(
-                    redo: redo, timeline: timeline, start: record.start, end: record.end, lastTransaction: last,
-                    time: time))
+                    redo: redo, timeline: timeline, start: record.start,
+                    end: LogPlace(lsn: record.end, chain: record.crc), lastTransaction: last, time: time))
         case .backupEnd(let start, _, _, _): backupEnds[start] = record.end
         case .restorePoint(let name, let time):
             return ReplayPoint(kind: .restorePoint(name), end: record.end, time: time)
@@ -134,7 +140,7 @@ struct ReplayedCheckpoint: Sendable {
     var timeline: TimelineID
     /// Of the record.
     var start: LSN
-    var end: LSN
+    var end: LogPlace
     var lastTransaction: TransactionID
     var time: Int64
 }

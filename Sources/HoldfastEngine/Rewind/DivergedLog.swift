@@ -71,7 +71,8 @@ extension ReplayedCheckpoint {
             case .checkpoint(let redo, let timeline, let last, let time) = try RecordBody(decoding: record)
         else { return nil }
         self.init(
-            redo: redo, timeline: timeline, start: record.start, end: record.end, lastTransaction: last, time: time)
+            redo: redo, timeline: timeline, start: record.start,
+            end: LogPlace(lsn: record.end, chain: record.crc), lastTransaction: last, time: time)
     }
 }
 

@@ -133,14 +133,16 @@ struct PhysicalCommands {
         let transaction = engine.status.lastTransaction
         let stop = try backup.stop()
         let last = SegmentName(timeline: stop.timeline, segment: Self.segment(endingAt: stop.stopLSN))
-        write(
-            [
-                ("stop_lsn", .simple(stop.stopLSN.description)),
-                ("stopped_at", .simple(Timestamp.text(microseconds: stop.stopTime))),
-                ("last_segment", .simple(last.description)),
-                ("transaction", .integer(Int64(clamping: transaction.rawValue))),
-                ("label", .bulk(stop.label)),
-            ], out)
+        var fields: [(name: String, value: WireValue)] = [
+            ("stop_lsn", .simple(stop.stopLSN.description)),
+            ("stopped_at", .simple(Timestamp.text(microseconds: stop.stopTime))),
+            ("last_segment", .simple(last.description)),
+            ("transaction", .integer(Int64(clamping: transaction.rawValue))),
+            ("label", .bulk(stop.label)),
+        ]
+        // A follower's backup has no record at its end: this is the CRC of the one that ends there.
+        if let chain = stop.stopChain { fields.append(("stop_crc", .integer(Int64(chain)))) }
+        write(fields, out)
     }
 
     /// The segment that holds the byte before `end`.

@@ -5,19 +5,22 @@ struct BackupCommand: ParsableCommand {
     enum Kind: String, ExpressibleByArgument, CaseIterable { case full, incr }
 
     static let configuration = CommandConfiguration(
-        commandName: "backup", abstract: "Take an online base backup of the leader into the repository.",
+        commandName: "backup",
+        abstract: "Take an online base backup of the leader, or of a follower, into the repository.",
         discussion: """
-            Writers are not stopped. The WAL of the backup must be archived (holdfast agent) before it counts.
+            Writers are not stopped. The WAL of the backup must be archived (holdfast agent) before it counts. A follower's \
+            backup writes nothing on the leader: it waits until the leader has completed the last segment, at its archive.timeout.
 
             EXAMPLES
               holdfast backup --cluster main
               holdfast backup --label before-upgrade --format json
+              holdfast backup --connect 10.0.0.2:6420
             """)
 
     @OptionGroup var configuration: ConfigurationOptions
     @Option(help: "full, or incr (not in this release).") var type = Kind.full
     @Option(help: "A name that info shows.") var label = "backup"
-    @Option(help: "The leader; default: the configuration's.") var connect: String?
+    @Option(help: "The node to copy, a leader or a follower; default: the configuration's leader.") var connect: String?
     @Option(help: "Page bytes read in a second at most, such as 100MiB.") var maxRate: String?
     @Flag(help: "Spare the leader's disk: a paced checkpoint at the start.") var spread = false
     @OptionGroup var output: OutputOptions

@@ -68,6 +68,13 @@ final class GrowingArchive: FollowerSource, Sendable {
     }
 }
 
+/// What a backup is made of.
+struct BackupCopy {
+    var start: BackupStart
+    var stop: BackupStop
+    var pages: [(path: String, bytes: [UInt8])]
+}
+
 /// A leader on a simulated disk, what it archived, and what it held after each commit.
 final class FollowedCluster {
     let archive = GrowingArchive()
@@ -77,7 +84,7 @@ final class FollowedCluster {
     /// The state at each LSN that is a commit's end.
     private(set) var states: [LSN: EngineModel] = [:]
     private var random: HoldfastTestSupport.SeededGenerator
-    let backup: (start: BackupStart, stop: BackupStop, pages: [(path: String, bytes: [UInt8])])
+    let backup: BackupCopy
 
     init(seed: UInt64) throws {
         disk = try CrashTests.initialized(seed: seed)
@@ -93,7 +100,9 @@ final class FollowedCluster {
         try engine.checkpoint()
         let copied = disk.contents()
         let stop = try engine.endBackup(start.token)
-        backup = (start, stop, files.map { ($0.path, Array(copied[$0.path]!.prefix(Int($0.bytes)))) })
+        backup = BackupCopy(
+            start: start, stop: stop,
+            pages: files.map { ($0.path, Array(copied[$0.path]!.prefix(Int($0.bytes)))) })
         self.model = model
         self.random = random
         states[engine.publishedLSN] = model
@@ -120,19 +129,37 @@ final class FollowedCluster {
         }
     }
 
-    /// What `restore --follow` leaves.
-    func restored(seed: UInt64, node: String = "b") throws -> SimulatedDisk {
-        let control = engine.storage.control
+    /// What `restore --follow` leaves, of this backup or the leader's first; or with a target `restore` without it.
+    func restored(
+        seed: UInt64, node: String = "b", from copy: BackupCopy? = nil, target: RecoveryTarget? = nil
+    ) throws -> SimulatedDisk {
+        let backup = copy ?? backup
+        let timeline = backup.start.timeline
         let follower = SimulatedDisk(seed: seed)
         var recovering = ControlData(
-            state: .recovering, system: control.system, timeline: .first, token: control.token,
-            redo: backup.start.startLSN, redoChain: nil)
+            state: .recovering, system: backup.start.systemIdentifier, timeline: timeline,
+            token: backup.start.timelineToken, redo: backup.start.startLSN, redoChain: nil)
         recovering.isArchiving = true
-        recovering.demand = .init(timeline: .first, start: backup.start.startLSN, stop: backup.stop.stopLSN)
-        recovering.minimumRecoveryPoint = .init(timeline: .first, lsn: backup.stop.stopLSN)
-        let signal = StandbySignal(
-            cluster: "main", backup: "20261123T021500Z-full", hold: "restore-1", follow: ["unix:/none"], node: node,
-            slot: nil)
+        recovering.demand = .init(timeline: timeline, start: backup.start.startLSN, stop: backup.stop.stopLSN)
+        recovering.minimumRecoveryPoint = .init(timeline: timeline, lsn: backup.stop.stopLSN)
+        let id = "20261123T021500Z-full"
+        let signal: (name: String, bytes: [UInt8])
+        if let target {
+            signal = (
+                RecoverySignal.fileName,
+                RecoverySignal(
+                    cluster: "main", backup: id, hold: "restore-1", target: target, isInclusive: true,
+                    timeline: .number(timeline), action: .pause, usesArchive: true, isForced: true
+                ).encoded
+            )
+        } else {
+            signal = (
+                StandbySignal.fileName,
+                StandbySignal(
+                    cluster: "main", backup: id, hold: "restore-1", follow: ["unix:/none"], node: node, slot: nil
+                ).encoded
+            )
+        }
         for directory in TrustedDirectory<SimulatedDisk>.directories { try follower.createDirectory(directory) }
         for (path, bytes) in backup.pages {
             let file = try follower.open(path, .create)
@@ -140,7 +167,7 @@ final class FollowedCluster {
             try file.sync()
         }
         try follower.replaceAtomically(BackupLabel.path, with: backup.stop.label)
-        try follower.replaceAtomically(StandbySignal.fileName, with: signal.encoded)
+        try follower.replaceAtomically(signal.name, with: signal.bytes)
         for directory in TrustedDirectory<SimulatedDisk>.directories + [""] { try follower.syncDirectory(directory) }
         try ControlFile.create(on: follower, recovering).close()
         return follower
