@@ -90,6 +90,30 @@ struct RemoteTests {
         #expect(cluster.stopAgent() == 0 && cluster.stopLeader() == 0)
     }
 
+    @Test("E4: a node is rewound over TLS by a user who may replicate and back up, and by no other")
+    func rewind() throws {
+        let user = try cluster.run(
+            ["user", "add", "both", "--role", "replication", "--role", "backup"], input: Data("\(Self.canary)\n".utf8))
+        #expect(user.status == 0, "\(user.errors)")
+        _ = FileManager.default.createFile(
+            atPath: cluster.root + "/both.pw", contents: Data("\(Self.canary)\n".utf8),
+            attributes: [.posixPermissions: 0o600])
+        try cluster.startLeader()
+        try cluster.load("a\t1\n")
+        cluster.killLeader()
+        let copy = cluster.root + "/copy"
+        try FileManager.default.copyItem(atPath: cluster.data, toPath: copy)
+        try cluster.startLeader()
+        let command = ["rewind", "--data", copy, "--from", remote, "--node", "b", "--format", "json"]
+        let denied = try run(command, as: "reader")
+        #expect(denied.status == 77 && denied.errors.contains("NOPERM"), "\(denied)")
+        let done = try run(command, as: "both")
+        #expect(done.status == 0, "\(done)")
+        let report = try JSONSerialization.jsonObject(with: Data(done.output.utf8)) as? [String: Any]
+        #expect(report?["diverged"] as? Bool == false, "\(done.output)")
+        #expect(cluster.stopLeader() == 0)
+    }
+
     @Test(
         "S6: without TLS or users such an address ends serve with 78 before anything is opened; --insecure goes on, loudly"
     )

@@ -7,33 +7,33 @@ import HoldfastWire
 /// The pages of a rewind from a leader, inside a backup of its: so its checkpoints and log are as a backup needs them, and
 /// its stop says from where on what was read is one moment.
 final class LeaderRewindSource: RewindSource {
-    private let address: WireAddress
+    private let server: WireServer
     private var leader: LeaderConnection?
     private var history: TimelineHistory?
     /// The last segment that replay needs, once the pages are read.
     private(set) var lastSegment: SegmentName?
 
-    init(_ address: WireAddress) { self.address = address }
+    init(_ server: WireServer) { self.server = server }
 
-    var name: String { address.description }
+    var name: String { server.address.description }
 
     func identify() throws -> RewindPeer {
-        let connection = try LeaderConnection(to: WireServer(address))
+        let connection = try LeaderConnection(to: server)
         let identity = try connection.identity()
         connection.close()
         guard identity.role == NodeRole.leader.rawValue else {
-            throw RewindRefusal.notLeader(address.description, role: identity.role)
+            throw RewindRefusal.notLeader(name, role: identity.role)
         }
-        let history = try LeaderConnection(to: WireServer(address)).history(identity)
+        let history = try LeaderConnection(to: server).history(identity)
         self.history = history
         return RewindPeer(system: identity.systemIdentifier, history: history, durable: identity.durableLSN)
     }
 
     func begin(fork: LSN) throws -> ControlData.Position? {
-        let leader = try LeaderConnection(to: WireServer(address))
+        let leader = try LeaderConnection(to: server)
         let start = try leader.startBackup(label: "rewind", isFast: true)
         guard start.timeline == history?.timeline, start.token == history?.current.token else {
-            throw RewindRefusal.leaderChanged(address.description)
+            throw RewindRefusal.leaderChanged(name)
         }
         self.leader = leader
         return nil

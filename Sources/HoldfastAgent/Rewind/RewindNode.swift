@@ -13,7 +13,7 @@ package struct RewindNode: Sendable {
     private let configuration: Configuration
     private let data: String
     /// `nil`: from the repository.
-    private let leader: WireAddress?
+    private let leader: WireServer?
     private let node: String
     private let slot: String?
     private let command: String
@@ -27,7 +27,7 @@ package struct RewindNode: Sendable {
     ) throws {
         self.configuration = configuration
         data = WorkingDirectory.absolute(try configuration.requiredData())
-        leader = from == "repository" ? nil : try WireAddress(from)
+        leader = from == "repository" ? nil : try configuration.server(at: WireAddress(from))
         self.node = node ?? RestoreCluster.nodeName
         self.slot = slot
         self.command = command
@@ -45,7 +45,7 @@ package struct RewindNode: Sendable {
         let repository = try ClusterAccess(configuration).repository()
         let ofLeader = leader.map { LeaderRewindSource($0) }
         let source: any RewindSource = ofLeader ?? RepositoryRewindSource(repository)
-        let followed = leader.map { [$0.description] } ?? configuration.follow.map(\.description)
+        let followed = leader.map { [$0.address.description] } ?? configuration.follow.map(\.description)
         let signal = StandbySignal(
             cluster: repository.cluster, backup: "rewound", hold: LockName.holdPrefix + "none", follow: followed,
             node: node, slot: slot)
