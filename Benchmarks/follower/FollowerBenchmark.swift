@@ -17,21 +17,20 @@ struct FollowerBenchmark: ParsableCommand {
     @Argument(help: "What is measured; default: all.") var sections: [Section] = Section.allCases
 
     func run() throws {
-        setvbuf(stdout, nil, _IOLBF, 0)
         let content = Content(megabytes: mb)
         var sides: [any Contender] = [try HoldfastContender(content)]
         if let programs = try PostgresPrograms() {
             sides.append(try PostgresContender(content, programs, keptLogMegabytes: logMegabytes * 3 / 2))
         } else {
-            print("PostgreSQL 18 is left out: HOLDFAST_BENCH_PG18 names no directory with its programs")
+            say("PostgreSQL 18 is left out: HOLDFAST_BENCH_PG18 names no directory with its programs")
         }
-        for side in sides { print("\(side.name): \(side.settings)") }
+        for side in sides { say("\(side.name): \(side.settings)") }
         let run = SectionRun(
             rounds: rounds, logMegabytes: logMegabytes, divergenceMegabytes: divergence, loadSeconds: seconds,
             sides: sides)
         // In the order of the list: the last ones change who leads.
         for section in Section.allCases where sections.contains(section) {
-            print("\n\(section.rawValue): target: \(section.target)")
+            say("\n\(section.rawValue): target: \(section.target)")
             try run.measure(section)
         }
     }

@@ -45,7 +45,7 @@ struct SectionRun {
         try eachRound { side in
             let caught = try side.catchUp(megabytes: logMegabytes, from: source)
             let streamed = caught.streamed.map { String(format: ", %.0f MB of it streamed", Double($0) / 1e6) } ?? ""
-            print(
+            say(
                 String(
                     format: "  %@, %@: %.0f MB of log, %.2f million updates, in %.2f s", side.name, source.rawValue,
                     Double(caught.bytes) / 1e6, Double(caught.changes) / 1e6, caught.seconds) + streamed)

@@ -3,6 +3,7 @@ import HoldfastTestSupport
 
 /// Waits until `condition` gives something; looks often, since what is waited for is measured. What it throws counts as
 /// "not yet", and is told when the time is over.
+@discardableResult
 func soon<R>(
     _ what: String, seconds: Double = 300, everyMilliseconds: UInt32 = 2, while process: RunningProcess? = nil,
     _ condition: () throws -> R?

@@ -55,7 +55,7 @@ extension HoldfastContender {
         guard try old.status()["role"]?.text == "follower" else {
             throw NeverHappened(what: "the old leader follows", errors: old.server?.errors ?? "")
         }
-        try? shell("rm -rf \(old.data).rewound-*")
+        try shell("rm -rf \(old.data).rewound-*")
         try lead(node)
         return Rewound(seconds: time, secondsToServing: timeToServing)
     }
@@ -63,10 +63,10 @@ extension HoldfastContender {
     /// Runs `body` in a cluster where etcd says who leads. What `body` is given kills the leader under load, and returns
     /// the seconds until its follower has accepted a write; that one leads from then on.
     func withFailover(_ body: (_ lose: () throws -> Double) throws -> Void) throws {
-        guard EtcdServer.program != nil else { return print("left out: etcd is not installed") }
+        guard EtcdServer.program != nil else { return say("left out: etcd is not installed") }
         let etcd = try EtcdServer()
         let ttlSeconds = 10
-        print("  one etcd, ttl \(ttlSeconds) s, one follower, not synchronous")
+        say("  one etcd, ttl \(ttlSeconds) s, one follower, not synchronous")
         settingsOfNodes = "failover: {etcd: [\"\(etcd.endpoint)\"], ttl: \(ttlSeconds)s, node: NODE}"
         leader.stop()
         try leader.configure(settingsOfNodes.replacing("NODE", with: leader.name))

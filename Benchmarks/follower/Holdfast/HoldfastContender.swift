@@ -37,8 +37,8 @@ final class HoldfastContender: Contender {
         }
         try leader.run(["checkpoint"])
         let size = try shell("sync; du -sm --apparent-size \(leader.data)/pages | cut -f1")
-        print("\(content.description)")
-        print("holdfast: \(size.trimmed) MB of pages, loaded in \(String(format: "%.1f s", time))")
+        say("\(content.description)")
+        say("holdfast: \(size.trimmed) MB of pages, loaded in \(String(format: "%.1f s", time))")
         try leader.run(["backup"])
     }
 

@@ -50,7 +50,7 @@ final class PostgresContender: Contender {
         try session.value("vacuum analyze")
         try session.value("checkpoint")
         let size = try session.value("select pg_database_size('\(PostgresNode.database)') / 1000000")
-        print("PostgreSQL: \(size) MB of pages, loaded in \(String(format: "%.1f s", time))")
+        say("PostgreSQL: \(size) MB of pages, loaded in \(String(format: "%.1f s", time))")
         try script.write(toFile: scriptPath, atomically: true, encoding: .utf8)
         try programs.give(scriptPath)
     }
