@@ -6,7 +6,7 @@ struct Content {
 
     /// One of `records`: the first that the generator makes.
     static let firstKey = "000:000000"
-    /// Bytes of a value of `load`.
+    /// Bytes of a value of `load`: eight numbers of twelve digits, and four more.
     static let valueBytes = 100
 
     /// Of `load`: their keys are `key:` and twelve digits, as redis-benchmark makes them.

@@ -20,7 +20,8 @@ struct FollowerBenchmark: ParsableCommand {
         let content = Content(megabytes: mb)
         var sides: [any Contender] = [try HoldfastContender(content)]
         if let programs = try PostgresPrograms() {
-            sides.append(try PostgresContender(content, programs, keptLogMegabytes: logMegabytes * 3 / 2))
+            let kept = max(logMegabytes, divergence) * 3 / 2
+            sides.append(try PostgresContender(content, programs, keptLogMegabytes: kept))
         } else {
             say("PostgreSQL 18 is left out: HOLDFAST_BENCH_PG18 names no directory with its programs")
         }

@@ -117,8 +117,8 @@ final class HoldfastContender: Contender {
 
     /// redis-benchmark's words for updates of random records of `load`.
     private var updates: [String] {
-        // Twelve of its bytes are the random number.
-        let value = "__rand_int__" + String(repeating: "x", count: Content.valueBytes - 12)
+        // Twelve bytes each, and another number each: nearly all of a value changes.
+        let value = String(repeating: "__rand_int__", count: 8) + "xxxx"
         return ["--dbnum", "1", "-r", "\(content.loadRecords)", "-q", "set", "key:__rand_int__", value]
     }
 

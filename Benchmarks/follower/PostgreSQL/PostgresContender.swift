@@ -24,19 +24,20 @@ final class PostgresContender: Contender {
             + "prepared updates one by one"
     }
 
-    /// - Parameter keptLogMegabytes: log that the primary keeps for standbys.
+    /// - Parameter keptLogMegabytes: log that a server keeps for standbys.
     init(_ content: Content, _ programs: PostgresPrograms, keptLogMegabytes: Int) throws {
         self.content = content
         self.programs = programs
         self.keptLogMegabytes = keptLogMegabytes
         directory = try TemporaryDirectory("bench-follower-pg")
         try programs.give(directory.path)
-        leader = try PostgresNode(
-            "n0", in: directory.path, programs, settings: ["wal_keep_size=\(keptLogMegabytes)MB"])
+        leader = try PostgresNode("n0", in: directory.path, programs)
         try programs.makeDirectory(leader.archive)
         try programs.run(
             "initdb",
             ["-D", leader.data, "-A", "trust", "-U", PostgresNode.superuser, "-E", "UTF8", "--locale", "C"])
+        // In the file, which every copy has too: pg_rewind starts a server that must not give up log behind the fork.
+        try leader.configure("wal_keep_size = \(keptLogMegabytes)MB")
         try leader.start()
         try leader.connect(to: "postgres").value("create database \(PostgresNode.database)")
         let session = try leader.connect()
@@ -116,7 +117,6 @@ final class PostgresContender: Contender {
     func lead(_ node: PostgresNode) throws {
         leader.remove()
         leader = node
-        node.settings.append("wal_keep_size=\(keptLogMegabytes)MB")
         try emptyArchive()
     }
 
@@ -128,8 +128,7 @@ final class PostgresContender: Contender {
         """
         \\set i random(0, \(content.loadRecords - 1))
         \\set r random(100000000000, 999999999999)
-        update load set v = :r::bigint::text || repeat('x', \(Content.valueBytes - 12)) \
-        where k = 'key:' || lpad(:i::int::text, 12, '0');
+        update load set v = repeat(:r::bigint::text, 8) || 'xxxx' where k = 'key:' || lpad(:i::int::text, 12, '0');
 
         """
     }
@@ -153,8 +152,8 @@ final class PostgresContender: Contender {
                 Int(
                     try session.value(
                         """
-                        update load set v = lpad((random() * 1e11)::bigint::text, 12, '0') || \
-                        repeat('x', \(Content.valueBytes - 12)) where k in (select 'key:' || \
+                        update load set v = repeat(lpad((random() * 1e11)::bigint::text, 12, '0'), 8) || 'xxxx' \
+                        where k in (select 'key:' || \
                         lpad((random() * \(content.loadRecords - 1))::int::text, 12, '0') from generate_series(1, 1000))
                         """)) ?? 0
             to = try leader.end()

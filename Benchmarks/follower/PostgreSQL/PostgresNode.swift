@@ -13,23 +13,30 @@ final class PostgresNode {
     let name: String
     private let root: String
     private let programs: PostgresPrograms
-    /// Further settings, `name=value`.
-    var settings: [String]
+    /// Further settings of the next start, `name=value`.
+    var settings: [String] = []
     private(set) var server: RunningProcess?
 
     var data: String { "\(root)/\(name)" }
     var sockets: String { "\(root)/\(name).sockets" }
     var archive: String { "\(root)/archive" }
 
-    init(_ name: String, in root: String, _ programs: PostgresPrograms, settings: [String] = []) throws {
+    init(_ name: String, in root: String, _ programs: PostgresPrograms) throws {
         self.name = name
         self.root = root
         self.programs = programs
-        self.settings = settings
         try programs.makeDirectory(sockets)
     }
 
     deinit { kill() }
+
+    /// A line behind those of its configuration file.
+    func configure(_ line: String) throws {
+        let file = try FileHandle(forWritingTo: URL(filePath: data + "/postgresql.conf"))
+        try file.seekToEnd()
+        try file.write(contentsOf: Data((line + "\n").utf8))
+        try file.close()
+    }
 
     // MARK: The process
 
@@ -96,7 +103,8 @@ final class PostgresNode {
     /// Closes the segment, and waits until everything before is archived.
     func archiveAll() throws {
         let session = try connect()
-        let last = try session.value("select pg_walfile_name(pg_switch_wal())")
+        // The segment of the last byte before: nothing is switched when nothing was written since the last time.
+        let last = try session.value("select pg_walfile_name(pg_switch_wal() - 1)")
         try soon("the log is archived", everyMilliseconds: 100, while: server) {
             try session.value("select last_archived_wal >= '\(last)' from pg_stat_archiver") == "t" ? () : nil
         }
