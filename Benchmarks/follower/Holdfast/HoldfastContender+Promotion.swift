@@ -83,7 +83,7 @@ extension HoldfastContender {
 
     private func loseLeader() throws -> Double {
         let node = try makeFollower()
-        // It has joined before: a node that comes when the key is gone is not waited for.
+        // It has joined before the key is gone.
         try soon("\(node.name) is known") { try node.run(["nodes"]).contains(node.name) ? () : nil }
         sleep(1)
         let client = try node.connect()
@@ -94,6 +94,8 @@ extension HoldfastContender {
         load.kill()
         try waitForWrite(client, node)
         let time = elapsedSeconds(since: start)
+        // It does not come back, and the next failover would wait for it.
+        try node.run(["nodes", "--forget", leader.name])
         try lead(node)
         return time
     }
