@@ -175,6 +175,9 @@ let package = Package(
         benchmark("growth", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("fuzz", ["FuzzTargets"]),
         benchmark("replay", ["BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore"]),
+        benchmark(
+            "follower",
+            ["BenchmarkSupport", "HoldfastTestSupport", "HoldfastCore", "HoldfastWire", "CLibpq", arguments]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -28,14 +28,20 @@ public struct Comparison {
         }
     }
 
+    /// Without figures of the peer: only ours.
     public func print() {
+        let padding = String(repeating: " ", count: max(0, 46 - title.count))
         let ratios = zip(ours, theirs).map { $0 / $1 }
         let digits = median(ours) < 100 ? 2 : 0
+        guard !theirs.isEmpty else {
+            Swift.print("\(title)\(padding) holdfast " + String(format: "%12.\(digits)f %@", median(ours), unit))
+            fflush(nil)
+            return
+        }
         let figures = String(
             format: "%12.\(digits)f %@   %@ %12.\(digits)f %@   ratio %.2f (%.2f to %.2f; %@ is better)", median(ours),
             unit, peer, median(theirs), unit, median(ratios), ratios.min() ?? 0, ratios.max() ?? 0,
             better == .higher ? "higher" : "lower")
-        let padding = String(repeating: " ", count: max(0, 46 - title.count))
         Swift.print("\(title)\(padding) holdfast \(figures)")
         fflush(nil)
     }

@@ -47,8 +47,9 @@ public final class LoadedLeader {
         server.stop()
     }
 
-    /// About 750 bytes a record: the index's stanzas, or as many random bytes in hex pairs that `load` unescapes.
-    private static func generator(_ megabytes: Int, _ content: Content) -> String {
+    /// A Python program that prints the records, one a line, as `load` and PostgreSQL's COPY read them. About 750 bytes a
+    /// record: the index's stanzas, or as many random bytes in hex pairs that `load` unescapes.
+    public static func generator(_ megabytes: Int, _ content: Content) -> String {
         """
         import os, subprocess, sys
         limit = \(megabytes) * 1000000
