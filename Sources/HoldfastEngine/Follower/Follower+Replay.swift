@@ -87,7 +87,10 @@ extension Follower {
             } catch {
                 guard error.isNoSpace, !isStopping else { throw EngineError.disk(error) }
                 report("replay waits for space: \(error)")
-                pause(milliseconds: Self.retryMilliseconds)
+                // A promotion waits too: without this commit there is none.
+                monitor.lock()
+                if !state.isStopping { monitor.wait(milliseconds: Self.retryMilliseconds) }
+                monitor.unlock()
             }
         }
     }
@@ -165,13 +168,24 @@ extension Follower {
                 if isLast { return false }
                 do {
                     if segments.received == nil { try beginReceiving(at: end) }
-                } catch EngineError.writesRefused(let error) {
+                } catch {
+                    // Space may come, and the archive answer: nothing was begun.
+                    guard Self.mayPass(error) else { throw error }
                     report("the log cannot be received: \(error)")
                     pause(milliseconds: Self.retryMilliseconds)
                 }
             case .wait: break
             }
             locked { $0.received }?.wait(beyond: position, milliseconds: 200)
+        }
+    }
+
+    /// Want of space, and whatever the archive says.
+    private static func mayPass(_ error: any Error) -> Bool {
+        switch error {
+        case EngineError.writesRefused: true
+        case EngineError.disk(let disk): disk.isNoSpace
+        default: !(error is EngineError)
         }
     }
 
