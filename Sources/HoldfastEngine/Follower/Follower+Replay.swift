@@ -159,8 +159,15 @@ extension Follower {
                 return true
             case .adopt(let history):
                 defer { locked { $0.isLooking = false } }
-                try adopt(history, at: end)
-                return true
+                do {
+                    try adopt(history, at: end)
+                    return true
+                } catch {
+                    // The ending is still known: all of it is done again.
+                    guard Self.mayPass(error) else { throw error }
+                    report("the next timeline cannot be followed: \(error)")
+                    pause(milliseconds: Self.retryMilliseconds)
+                }
             case .look(let isLast):
                 defer { locked { $0.isLooking = false } }
                 looked = now
