@@ -15,7 +15,7 @@ struct FollowerBackupTests {
     private static func catchUp(
         _ follower: Engine, _ leader: Engine, _ disk: SimulatedDisk, _ random: inout Random
     ) throws {
-        for _ in 0..<5000 where follower.publishedLSN < leader.durableLSN {
+        for _ in 0..<5000 where follower.publishedLSN < leader.durableLSN && follower.isFollower {
             if try !follower.stream(from: leader, disk, &random) { usleep(1000) }
             follower.logFollower?.waitApplied(beyond: follower.publishedLSN, milliseconds: 1)
         }
@@ -293,15 +293,35 @@ struct FollowerBackupTests {
             // Time enough for a promotion that does not wait.
             for _ in 0..<150 where promotion.withLock({ $0 == nil }) { usleep(10_000) }
         }
-        // The keeper takes most restartpoints first.
+        // Backups begin one upon another, so that the keeper, who looks ten times a second, is seldom first.
+        let isOver = Mutex(false)
+        let (takerBegan, takerEnded) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        Thread.detachNewThread {
+            taker.withLock { $0 = pthread_self() }
+            takerBegan.signal()
+            while follower.isFollower, !isOver.withLock({ $0 }) {
+                let start = try? follower.beginBackup(label: "copy", fast: true)
+                if let start { follower.abandonBackup(start.token) }
+                usleep(100)
+            }
+            takerEnded.signal()
+        }
+        defer {
+            isOver.withLock { $0 = true }
+            takerEnded.wait()
+        }
+        takerBegan.wait()
         for _ in 0..<100 where promotion.withLock({ $0 == nil }) && follower.isFollower {
             try cluster.write(3)
             try cluster.engine.checkpoint()
             try cluster.write(1)
-            try Self.catchUp(follower, cluster.engine, cluster.disk, &random)
-            taker.withLock { $0 = pthread_self() }
-            if let start = try? follower.beginBackup(label: "copy", fast: true) { follower.abandonBackup(start.token) }
-            guard taker.withLock({ $0.take() == nil }) else { continue }
+            do {
+                try Self.catchUp(follower, cluster.engine, cluster.disk, &random)
+            } catch {
+                // What is promoted streams no further.
+                guard taker.withLock({ $0 == nil }) else { throw error }
+            }
+            guard taker.withLock({ $0 == nil }) else { continue }
             for _ in 0..<3000 where promotion.withLock({ $0 == nil }) { usleep(10_000) }
         }
         try #require(promotion.withLock { $0 }).get()
