@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 import HoldfastWAL
 
@@ -120,9 +121,13 @@ extension Rewind {
             let header = SegmentHeader(
                 identity: LogIdentity(system: plan.system, timeline: entry.timeline, token: entry.token),
                 firstLSN: number.start, chain: found.chain)
-            bytes.withUnsafeMutableBytes { header.write(to: $0.baseAddress!) }
-            bytes.replaceSubrange(
-                offset..., with: repeatElement(0, count: SegmentNumber.bytes - offset))
+            if bytes.count < SegmentNumber.bytes {
+                bytes += [UInt8](repeating: 0, count: SegmentNumber.bytes - bytes.count)
+            }
+            bytes.withUnsafeMutableBytes {
+                header.write(to: $0.baseAddress!)
+                memset($0.baseAddress! + offset, 0, $0.count - offset)
+            }
             return (target, bytes)
         }
         return nil

@@ -182,51 +182,12 @@ struct FollowerPromotionTests {
 
 @Suite("A follower goes the way of the newest timeline")
 struct FollowerTimelineTests {
-    /// Two branches: one node promoted in the middle of a segment, and the old leader that wrote and archived on.
-    private struct Fork {
-        let cluster: FollowedCluster
-        let leader: Engine
-        let disk: SimulatedDisk
-        let fork: LSN
-
-        /// - Parameter before: what is done with the cluster before it forks.
-        init(seed: UInt64, before: (FollowedCluster) throws -> Void = { _ in }) throws {
-            cluster = try FollowedCluster(seed: seed)
-            try before(cluster)
-            var random = HoldfastTestSupport.SeededGenerator(seed: seed)
-            try cluster.write(4)
-            disk = try cluster.restored(seed: seed)
-            leader = try cluster.open(disk)
-            while try !leader.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
-            guard leader.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
-            fork = leader.publishedLSN
-            try leader.promote()
-            // What the old leader commits from here on is nobody's, though it gets into the archive.
-            try cluster.write(5)
-            try cluster.engine.switchWAL()
-            cluster.archiveAll()
-            try cluster.write(5)
-            try cluster.engine.switchWAL()
-            cluster.archiveAll()
-            for n in 0..<5 { try leader.write { try $0.put("new", bytes("key\(n)"), bytes("value")) } }
-        }
-
-        func requireFollows(_ node: Engine) throws {
-            guard node.waitApplied(leader.durableLSN) else {
-                throw Unexpected("at \(node.publishedLSN) of \(leader.durableLSN): \(node.status)")
-            }
-            guard node.status.timeline == leader.status.timeline,
-                try EngineModel(trees: node.everything()) == EngineModel(trees: leader.everything())
-            else { throw Unexpected("other content, on timeline \(node.status.timeline)") }
-        }
-    }
-
     @Test(
         "E4: a backup of before the fork, an archive that holds the abandoned branch beyond it: the fork is not passed",
         arguments: [true, false])
     func abandonedBranch(isArchived: Bool) throws {
         let seed = SeededGenerator64.announced("an abandoned branch in the archive")
-        let fork = try Fork(seed: seed)
+        let fork = try ForkedCluster(seed: seed)
         var random = HoldfastTestSupport.SeededGenerator(seed: seed)
         if isArchived {
             try fork.leader.switchWAL()
@@ -250,7 +211,7 @@ struct FollowerTimelineTests {
         let seed = SeededGenerator64.announced("promoted meanwhile")
         var random = HoldfastTestSupport.SeededGenerator(seed: seed)
         var opened: (disk: SimulatedDisk, node: Engine)?
-        let fork = try Fork(seed: seed) { cluster in
+        let fork = try ForkedCluster(seed: seed) { cluster in
             let disk = try cluster.restored(seed: seed, node: "c")
             let node = try cluster.open(disk)
             guard node.waitApplied(SegmentNumber(containing: cluster.engine.durableLSN).start) else {

@@ -10,60 +10,89 @@ import Synchronization
 final class GrowingArchive: FollowerSource, Sendable {
     struct ClaimLost: Error {}
 
+    struct Content {
+        fileprivate var segments: [SegmentName: [UInt8]] = [:]
+        fileprivate var histories: [TimelineID: [UInt8]] = [:]
+
+        func claiming(as later: Content) -> Content {
+            var content = self
+            content.histories = later.histories
+            return content
+        }
+    }
     private struct State {
-        var segments: [SegmentName: [UInt8]] = [:]
-        var histories: [TimelineID: [UInt8]] = [:]
+        var content = Content()
+        /// What is answered instead.
+        var past: Content?
+        var shown: Content { past ?? content }
         var isAway = false
+        var requests = 0
+        var failing: Int?
+
+        /// Every question to the archive begins with this.
+        mutating func asked() throws {
+            requests += 1
+            if isAway || requests == failing { throw Away() }
+        }
     }
     struct Away: Error {}
     private let state = Mutex(State())
 
     func add(_ name: SegmentName, _ bytes: [UInt8]) {
         state.withLock { state in
-            precondition(state.segments[name] == nil || state.segments[name] == bytes, "\(name) with other bytes")
-            state.segments[name] = bytes
+            let known = state.content.segments[name]
+            precondition(known == nil || known == bytes, "\(name) with other bytes")
+            state.content.segments[name] = bytes
         }
     }
     func setAway(_ isAway: Bool) { state.withLock { $0.isAway = isAway } }
-    var names: Set<SegmentName> { state.withLock { Set($0.segments.keys) } }
-    var claims: [TimelineID] { state.withLock { $0.histories.keys.sorted() } }
+    /// What it holds now.
+    var content: Content { state.withLock { $0.content } }
+    /// From here on it answers as it did then; `nil`: as it is. What is added counts, and is not seen.
+    func answer(as past: Content?) { state.withLock { $0.past = past } }
+    /// How often it was asked.
+    var requests: Int { state.withLock { $0.requests } }
+    /// Of the requests from here on one fails: that of this number, from 1.
+    func fail(request number: Int) { state.withLock { $0.failing = $0.requests + number } }
+    var names: Set<SegmentName> { state.withLock { Set($0.content.segments.keys) } }
+    var claims: [TimelineID] { state.withLock { $0.content.histories.keys.sorted() } }
 
     func segment(_ name: SegmentName, reusing spent: SegmentBuffer?) throws -> SegmentBuffer? {
         // Whoever looks at what it gave back must meet something else.
         spent?.fill(SegmentNumber.bytes) { $0.initializeMemory(as: UInt8.self, repeating: 0xA5) }
         return try state.withLock { state in
-            if state.isAway { throw Away() }
-            return state.segments[name].map { SegmentBuffer($0) }
+            try state.asked()
+            return state.shown.segments[name].map { SegmentBuffer($0) }
         }
     }
     func holdsLater(than name: SegmentName) -> Bool { false }
-    func history(_ timeline: TimelineID) -> [UInt8]? { state.withLock { $0.histories[timeline] } }
+    func history(_ timeline: TimelineID) -> [UInt8]? { state.withLock { $0.shown.histories[timeline] } }
     func willReplay(_ timelines: [(timeline: TimelineID, from: LSN)]) {}
     func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
         try state.withLock { state in
-            if state.isAway { throw Away() }
-            if !isForced, let foreign = state.histories.keys.first(where: { !own.contains($0) }) {
+            try state.asked()
+            if !isForced, let foreign = state.content.histories.keys.first(where: { !own.contains($0) }) {
                 throw Unexpected("timeline \(foreign) is another's")
             }
-            let highest = max(own.max() ?? .first, state.histories.keys.max() ?? .first)
+            let highest = max(own.max() ?? .first, state.content.histories.keys.max() ?? .first)
             return TimelineID(highest.rawValue + 1)
         }
     }
     func claim(_ timeline: TimelineID, history: [UInt8]) throws {
         try state.withLock { state in
-            if state.isAway { throw Away() }
-            if let known = state.histories[timeline] {
+            try state.asked()
+            if let known = state.content.histories[timeline] {
                 guard known == history else { throw ClaimLost() }
                 return
             }
-            state.histories[timeline] = history
+            state.content.histories[timeline] = history
         }
     }
     func replayEnded() {}
     func histories(above timeline: TimelineID) throws -> [[UInt8]] {
         try state.withLock { state in
-            if state.isAway { throw Away() }
-            return state.histories.keys.sorted().reversed().filter { $0 > timeline }.map { state.histories[$0]! }
+            try state.asked()
+            return state.shown.histories.filter { $0.key > timeline }.sorted { $0.key > $1.key }.map(\.value)
         }
     }
 }
@@ -208,15 +237,24 @@ extension Engine {
         guard let follower = logFollower, let request = try follower.beginStream() else { return false }
         defer { follower.endStream(nil) }
         follower.leaderIs(at: leader.durableLSN, clock: 0, archived: leader.durableLSN, address: "leader")
+        // As a sender: what is asked for is one timeline's log, and at its end the follower is told how it went on.
+        let history = try RecoveryPlan.history(disk, leader.storage.control)
+        guard history.entry(request.timeline)?.token == request.token else { throw Unexpected("another's timeline") }
+        let end = history.end(of: request.timeline).map(LogLayout.canonical) ?? .max
         var at = request.position
-        while var bytes = try logBytes(
-            of: leader, on: disk, from: at, atMost: Int.random(in: 1...200_000, using: &random))
+        while at < end,
+            var bytes = try logBytes(
+                of: leader, on: disk, from: at,
+                atMost: min(Int.random(in: 1...200_000, using: &random), Int(clamping: end.rawValue - at.rawValue)))
         {
             let count = bytes.count
             damage(&bytes)
             try bytes.withUnsafeBytes { try follower.receive($0, at: at) }
             at = at + count
             if Int.random(in: 0..<3, using: &random) == 0 { try follower.flush() }
+        }
+        if at >= end, let ended = history.end(of: request.timeline) {
+            try follower.timelineEnded(at: ended, history: history.encoded())
         }
         try follower.flush()
         return true
