@@ -80,8 +80,10 @@ struct FollowerTroubleTests {
         fork.leader.abandon()
     }
 
-    @Test("A7: no space where a follower goes over to the next timeline: it waits, and goes over when there is some")
-    func noSpaceAtTheFork() throws {
+    @Test(
+        "A7: no space where a follower goes over to the next timeline: it waits, and goes over when there is some",
+        arguments: [true, false])
+    func noSpaceAtTheFork(isToldByStream: Bool) throws {
         let seed = SeededGenerator64.announced("a fork without space")
         var random = Random(seed: seed)
         let before = try BeforeFork(seed: seed)
@@ -94,7 +96,11 @@ struct FollowerTroubleTests {
             let node = try fork.cluster.open(disk)
             guard node.waitApplied(fork.fork) else { throw Unexpected("it lost what it had") }
             disk.limitCapacity(disk.usedBytes + room)
-            archive.answer(as: before.claimed)
+            if isToldByStream {
+                while try !node.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
+            } else {
+                archive.answer(as: before.claimed)
+            }
             let isWaiting = { node.status.follower?.problem?.lowercased().contains("no space") == true }
             for _ in 0..<1000 where !isWaiting() { usleep(10_000) }
             if isWaiting() { waited += 1 }
@@ -102,6 +108,7 @@ struct FollowerTroubleTests {
             disk.limitCapacity(nil)
             try Self.follow(node, fork, &random)
             node.abandon()
+            archive.answer(as: before.claimed)
             let again = try fork.cluster.open(disk.restart(seed: seed))
             try Self.follow(again, fork, &random)
             again.abandon()
