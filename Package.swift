@@ -101,7 +101,7 @@ let package = Package(
             name: "HoldfastFailover",
             dependencies: [
                 "HoldfastCore", log, .product(name: "AsyncHTTPClient", package: "async-http-client"),
-                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"), nioSSL,
             ]),
         .target(
             name: "HoldfastAgent",

@@ -2,25 +2,30 @@ import AsyncHTTPClient
 import Foundation
 import HoldfastCore
 import NIOCore
+import NIOSSL
 import Synchronization
 
 /// The few calls of etcd v3 that failover needs, through its JSON gateway (`/v3/…`, etcd 3.4 and later).
 ///
 /// Endpoints are tried in turn, beginning with the one that answered last; each has `timeoutMilliseconds`, so that a call
-/// ends after at most that times their number. A call that threw may have happened all the same: callers read the state
-/// again before they believe anything.
+/// ends after at most that times their number; one whose token etcd does not take any more logs in and is made again, which
+/// triples that. A call that threw may have happened all the same: callers read the state again before they believe anything.
 package final class EtcdClient: Sendable {
     private let endpoints: [String]
     private let timeout: TimeAmount
     private let http: HTTPClient
     private let preferred = Atomic(0)
+    private let login: EtcdAccess.Login?
+    /// What etcd gave for the login. It forgets it after some minutes without use, and when its users change.
+    private let token = Mutex<String?>(nil)
     /// A cluster's nodes are few and their records short.
     private static let answerBytes = 4 << 20
 
     /// - Parameters:
-    ///   - endpoints: `http://HOST:PORT`, at least one.
+    ///   - endpoints: `http://HOST:PORT` or `https://HOST:PORT`, at least one.
+    ///   - access: how `https` is checked, and as whom this node comes.
     ///   - timeoutMilliseconds: for each endpoint in each call.
-    package init(endpoints: [String], timeoutMilliseconds: Int) {
+    package init(endpoints: [String], access: EtcdAccess, timeoutMilliseconds: Int) {
         precondition(!endpoints.isEmpty && timeoutMilliseconds > 0)
         self.endpoints = endpoints.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 }
         timeout = .milliseconds(Int64(timeoutMilliseconds))
@@ -28,6 +33,8 @@ package final class EtcdClient: Sendable {
         options.timeout = .init(connect: timeout, read: timeout)
         // The client's own retries would exceed the bound.
         options.connectionPool.retryConnectionEstablishment = false
+        options.tlsConfiguration = access.tls
+        login = access.login
         http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: options)
     }
 
@@ -91,7 +98,31 @@ package final class EtcdClient: Sendable {
     // MARK: HTTP
 
     private func call<Answer: Decodable>(
-        _ method: String, _ request: some Encodable, _: Answer.Type
+        _ method: String, _ request: some Encodable, _ answer: Answer.Type
+    ) async throws(EtcdError) -> Answer {
+        guard let login else { return try await callOnce(method, request, answer, token: nil) }
+        if let token = token.withLock({ $0 }) {
+            do throws(EtcdError) {
+                return try await callOnce(method, request, answer, token: token)
+            } catch .refused(let code, let text) where Self.isStale(code, text) {
+                self.token.withLock { $0 = nil }
+            }
+        }
+        let new = try await callOnce(
+            "auth/authenticate", AuthenticateRequest(name: login.user, password: login.password),
+            AuthenticateAnswer.self, token: nil
+        ).token
+        token.withLock { $0 = new }
+        return try await callOnce(method, request, answer, token: new)
+    }
+
+    /// Whether etcd does not know the token any more, or knows it from before its users changed.
+    private static func isStale(_ code: Int, _ text: String) -> Bool {
+        code == 16 || code == 3 && text.contains("auth store is old")
+    }
+
+    private func callOnce<Answer: Decodable>(
+        _ method: String, _ request: some Encodable, _: Answer.Type, token: String?
     ) async throws(EtcdError) -> Answer {
         guard let body = try? JSONEncoder().encode(request) else { throw .unexpectedAnswer("a request without JSON") }
         let first = preferred.load(ordering: .relaxed)
@@ -99,7 +130,7 @@ package final class EtcdClient: Sendable {
         for turn in 0..<endpoints.count {
             let index = (first + turn) % endpoints.count
             do {
-                let (status, bytes) = try await post(endpoints[index] + "/v3/" + method, body)
+                let (status, bytes) = try await post(endpoints[index] + "/v3/" + method, body, token)
                 if status >= 500 || status == 429 {
                     // This member has no leader, or is on its way down: another may do better.
                     reasons.append("\(endpoints[index]): HTTP status \(status)")
@@ -110,16 +141,17 @@ package final class EtcdClient: Sendable {
             } catch let error as EtcdError {
                 throw error
             } catch {
-                reasons.append("\(endpoints[index]): \(printable("\(error)", limit: 100))")
+                reasons.append("\(endpoints[index]): \(printable("\(error)", limit: 200))")
             }
         }
         throw .unreachable(reasons)
     }
 
-    private func post(_ url: String, _ body: Data) async throws -> (status: Int, body: Data) {
+    private func post(_ url: String, _ body: Data, _ token: String?) async throws -> (status: Int, body: Data) {
         var request = HTTPClientRequest(url: url)
         request.method = .POST
         request.headers.add(name: "content-type", value: "application/json")
+        if let token { request.headers.add(name: "authorization", value: token) }
         request.body = .bytes(body)
         let response = try await http.execute(request, timeout: timeout)
         let buffer = try await response.body.collect(upTo: Self.answerBytes)
@@ -129,6 +161,10 @@ package final class EtcdClient: Sendable {
     private static func answer<Answer: Decodable>(_ status: Int, _ body: Data) throws(EtcdError) -> Answer {
         if let failure = try? JSONDecoder().decode(FailureAnswer.self, from: body) {
             throw .refused(code: failure.code ?? 0, failure.error)
+        }
+        // Words without JSON around them.
+        if status == 400, let text = String(data: body.prefix(200), encoding: .utf8), text.contains("CommonName") {
+            throw .refused(code: 0, text)
         }
         guard status == 200, let answer = try? JSONDecoder().decode(Answer.self, from: body) else {
             throw .unexpectedAnswer("HTTP status \(status), \(String(decoding: body.prefix(200), as: UTF8.self))")

@@ -60,6 +60,9 @@ struct FailureAnswer: Decodable {
     var code: Int?
 }
 
+struct AuthenticateRequest: Encodable { var name, password: String }
+struct AuthenticateAnswer: Decodable { var token: String }
+
 struct GrantRequest: Encodable { var TTL: Int }
 struct GrantAnswer: Decodable { var ID: String }
 struct LeaseRequest: Encodable { var ID: String }

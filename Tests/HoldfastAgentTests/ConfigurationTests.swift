@@ -300,8 +300,31 @@ struct ConfigurationRefusalTests {
         #expect(twin.failover?.ttl == 10_000)
         #expect(try load("").failover == nil)
         #expect(refusal("failover: {ttl: 10s}").contains("it names no member of etcd"))
-        #expect(refusal("failover: {etcd: [\"https://a:2379\"]}").contains("give http://HOST:PORT"))
+        #expect(refusal("failover: {etcd: [\"ftp://a:2379\"]}").contains("give https://HOST:PORT or http://HOST:PORT"))
         #expect(refusal("failover: {etcd: [\"http://a:2379\"], ttl: 1s}").contains("failover.ttl"))
+    }
+
+    @Test("how etcd is reached over TLS is checked whole: pairs, a use for every file, no password in clear text")
+    func failoverOverTLS() throws {
+        let whole = try load(
+            """
+            failover: {etcd: ["https://a:2379"], ca_file: /ca, cert_file: /c, key_file: /k, user: hf, password_file: /p}
+            """)
+        var expected = FailoverSettings(etcd: ["https://a:2379"])
+        (expected.authorities, expected.certificate, expected.key) = ("/ca", "/c", "/k")
+        (expected.user, expected.passwordFile) = ("hf", "/p")
+        #expect(whole.failover == expected)
+        for (text, why) in [
+            ("\"https://a:1\"], cert_file: /c", "failover.cert_file cannot be used"),
+            ("\"https://a:1\"], key_file: /c", "a certificate and its key go together"),
+            ("\"https://a:1\"], user: hf", "a user and a password go together"),
+            ("\"http://a:1\"], ca_file: /c", "no member of etcd is reached over TLS"),
+            ("\"https://a:1\", \"http://b:1\"], user: hf, password_file: /p", "to http://b:1 in clear text"),
+        ] {
+            #expect(refusal("failover: {etcd: [\(text)}").contains(why), "\(text)")
+        }
+        #expect(
+            try load("failover: {etcd: [\"http://127.0.0.1:1\"], user: hf, password_file: /p}").failover?.user == "hf")
     }
 
     @Test("an option's bad value names the option")

@@ -2,9 +2,10 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 
-/// A leader `a` and followers `b` and `c`, real processes, over a real etcd. Everything is stopped by pid when it goes.
+/// A leader `a` and followers `b` and `c`, real processes, over a real etcd and TLS. Everything is stopped by pid when it goes.
 final class FailoverCluster {
     let etcd: EtcdServer
+    private let authority: TestCertificates
     let directory: TemporaryDirectory
     private(set) var nodes: [String: RunningProcess] = [:]
     private var agent: RunningProcess?
@@ -13,7 +14,8 @@ final class FailoverCluster {
 
     /// Returns when `a` leads and both others stream from it.
     init(minimumFollowers: Int) throws {
-        etcd = try EtcdServer()
+        authority = try TestCertificates()
+        etcd = try EtcdServer(authority.issue("etcd"))
         directory = try TemporaryDirectory("holdfast-failover")
         for name in ["a", "b", "c"] {
             try """
@@ -25,7 +27,12 @@ final class FailoverCluster {
             repository: {path: \(directory.path)/repository}
             archive: {timeout: 1s}
             synchronous: {min_followers: \(minimumFollowers)}
-            failover: {etcd: ["\(etcd.endpoint)"], ttl: \(ttlSeconds)s, node: \(name), max_lag: none}
+            failover:
+              etcd: ["\(etcd.endpoint)"]
+              ca_file: \(authority.authority)
+              ttl: \(ttlSeconds)s
+              node: \(name)
+              max_lag: none
 
             """.write(toFile: configuration(name), atomically: true, encoding: .utf8)
         }

@@ -115,8 +115,15 @@ package struct ArchiveSettings: Sendable, Equatable {
 
 /// `failover:`
 package struct FailoverSettings: Sendable, Equatable {
-    /// `http://HOST:PORT` of each member of etcd.
+    /// `http://HOST:PORT` or `https://HOST:PORT` of each member of etcd.
     package var etcd: [String]
+    /// PEM files for `https`. Without authorities those of the system count.
+    package var authorities: String?
+    package var certificate: String?
+    package var key: String?
+    /// A user of etcd's own.
+    package var user: String?
+    package var passwordFile: String?
     /// After so long without a renewal another node may lead.
     package var ttl = 10_000
     /// A follower that lacks more of the last leader's log is not promoted; `nil`: any may be.

@@ -28,9 +28,9 @@ package enum ClusterNodes {
         let cluster = try configuration.requiredCluster()
         guard let failover = configuration.failover else {
             throw ConfigurationError.missing(
-                "failover", why: "nodes are known through etcd only", next: "give failover: {etcd: [http://HOST:PORT]}")
+                "failover", why: "nodes are known through etcd only", next: "give failover: {etcd: [https://HOST:PORT]}")
         }
-        let etcd = EtcdClient(failover)
+        let etcd = EtcdClient(failover, try failover.access())
         do {
             let result = try await body(etcd, FailoverKeys(cluster: cluster))
             await etcd.close()

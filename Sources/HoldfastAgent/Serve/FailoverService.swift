@@ -13,6 +13,7 @@ import ServiceLifecycle
 /// is acknowledged longer than the lease holds. To be stopped last of all services, since clients are answered until then.
 struct FailoverService: NamedService {
     let settings: FailoverSettings
+    let access: EtcdAccess
     let cluster: String
     let engine: Engine
     let composition: NodeComposition
@@ -28,7 +29,7 @@ struct FailoverService: NamedService {
     private static let retryMilliseconds = 5000
 
     func run() async throws {
-        let etcd = EtcdClient(settings)
+        let etcd = EtcdClient(settings, access)
         let key = LeaderKey(etcd, FailoverKeys(cluster: cluster), node: node, ttlMilliseconds: settings.ttl)
         let result: Result<Void, any Error>
         do {
@@ -209,9 +210,18 @@ struct LeaderKeyLost: DiagnosableError {
 
 extension EtcdClient {
     /// A call must end well before the lease does, whatever becomes of each endpoint.
-    convenience init(_ settings: FailoverSettings) {
+    convenience init(_ settings: FailoverSettings, _ access: EtcdAccess) {
         self.init(
-            endpoints: settings.etcd,
+            endpoints: settings.etcd, access: access,
             timeoutMilliseconds: Swift.max(100, Swift.min(2000, settings.ttl / (3 * settings.etcd.count))))
+    }
+}
+
+extension FailoverSettings {
+    /// Reads the files that it names. Throws `EtcdError.badCredentials` or `SecretFileError`.
+    func access() throws -> EtcdAccess {
+        var login: EtcdAccess.Login?
+        if let user, let passwordFile { login = .init(user: user, password: try SecretFile.password(passwordFile)) }
+        return try EtcdAccess(authorities: authorities, certificate: certificate, key: key, login: login)
     }
 }
