@@ -42,8 +42,8 @@ package enum EtcdError: DiagnosableError, Equatable {
     /// By its words: etcd's codes are the same for much else.
     private static func advice(_ text: String) -> String {
         if text.contains("CommonName") {
-            return "where etcd has users, its gateway takes no client certificate with a common name: give failover.user and a "
-                + "certificate without one"
+            return "where etcd has users, its gateway takes no client certificate with a common name: give "
+                + "failover.user and a certificate without one"
         }
         let isAboutUsers = ["authentication", "permission denied", "user name", "auth token"].contains {
             text.contains($0)

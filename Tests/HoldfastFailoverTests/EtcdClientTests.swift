@@ -11,7 +11,8 @@ struct EtcdClientTests {
     private func with(_ body: (EtcdServer, EtcdClient) async throws -> Void) async throws {
         let server = try EtcdServer()
         let client = EtcdClient(
-            endpoints: ["http://127.0.0.1:\(try TestCluster.freePort())", server.endpoint + "/"], access: try EtcdAccess(),
+            endpoints: ["http://127.0.0.1:\(try TestCluster.freePort())", server.endpoint + "/"],
+            access: try EtcdAccess(),
             timeoutMilliseconds: 10_000)
         do {
             try await body(server, client)

@@ -23,11 +23,12 @@ public final class EtcdServer {
         if let pair { tls += ["--cert-file", pair.certificate, "--key-file", pair.key] }
         if let authorities { tls += ["--client-cert-auth", "--trusted-ca-file", authorities] }
         self.pair = pair
-        arguments = tls + [
-            "--name", "test", "--data-dir", directory.path + "/data", "--listen-client-urls", endpoint,
-            "--advertise-client-urls", endpoint, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", "test=\(peer)",
-        ]
+        arguments =
+            tls + [
+                "--name", "test", "--data-dir", directory.path + "/data", "--listen-client-urls", endpoint,
+                "--advertise-client-urls", endpoint, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", "test=\(peer)",
+            ]
         process = try Self.launch(arguments)
     }
 
@@ -39,9 +40,9 @@ public final class EtcdServer {
     }
 
     /// Runs `etcdctl` against it.
-    public func control(_ arguments: [String]) throws {
+    public func control(_ arguments: [String], input: String = "") throws {
         let result = try BuiltBinary.runTool(
-            BuiltBinary.tool("etcdctl") ?? "etcdctl", ["--endpoints", endpoint] + arguments)
+            BuiltBinary.tool("etcdctl") ?? "etcdctl", ["--endpoints", endpoint] + arguments, input: Data(input.utf8))
         guard result.status == 0 else { throw NeverHappened(what: "etcdctl \(arguments)", errors: result.errors) }
     }
 

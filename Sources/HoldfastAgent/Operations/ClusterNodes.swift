@@ -28,7 +28,8 @@ package enum ClusterNodes {
         let cluster = try configuration.requiredCluster()
         guard let failover = configuration.failover else {
             throw ConfigurationError.missing(
-                "failover", why: "nodes are known through etcd only", next: "give failover: {etcd: [https://HOST:PORT]}")
+                "failover", why: "nodes are known through etcd only", next: "give failover: {etcd: [https://HOST:PORT]}"
+            )
         }
         let etcd = EtcdClient(failover, try failover.access())
         do {

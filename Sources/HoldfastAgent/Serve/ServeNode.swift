@@ -122,7 +122,8 @@ package struct ServeNode: Sendable {
         let leaders = LeaderList([], isFixed: false)
         let failover = FailoverService(
             settings: settings, access: try settings.access(), cluster: try configuration.requiredCluster(),
-            engine: engine, composition: composition, leaders: leaders, node: settings.node ?? ProcessInfo.processInfo.hostName,
+            engine: engine, composition: composition, leaders: leaders,
+            node: settings.node ?? ProcessInfo.processInfo.hostName,
             address: settings.address ?? advertisedAddress(), server: configuration.server(at:), log: log)
         // The first to begin is the last to stop: clients are answered until then, on this lease.
         services.insert(.init(service: failover, failureTerminationBehavior: .gracefullyShutdownGroup), at: 0)
