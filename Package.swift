@@ -122,6 +122,12 @@ let package = Package(
             name: "HoldfastStress", dependencies: ["HoldfastCore", "HoldfastEngine", "HoldfastTestSupport"],
             path: "Tests/Stress"),
         .target(
+            name: "HostHarness", dependencies: ["HoldfastTestSupport"], path: "Tests/HostHarness"),
+        .target(
+            name: "HoldfastFailoverSoak",
+            dependencies: ["HoldfastCore", "HoldfastWire", "HoldfastWAL", "HoldfastTestSupport", "HostHarness"],
+            path: "Tests/FailoverSoak"),
+        .target(
             name: "HoldfastCrashSimulator",
             dependencies: ["HoldfastCore", "HoldfastWAL", "HoldfastEngine", "HoldfastTestSupport", "CShims"],
             path: "Tests/CrashSimulator"),
@@ -153,7 +159,9 @@ let package = Package(
                 "HoldfastRepository", "CShims", crypto,
             ], path: "Tests/FuzzTargets"),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "HoldfastTestSupport"]),
-        .testTarget(name: "HoldfastProcessTests", dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport"]),
+        .testTarget(
+            name: "HoldfastProcessTests",
+            dependencies: ["holdfast", "HoldfastCore", "HoldfastTestSupport", "HostHarness", "HoldfastFailoverSoak"]),
 
         .executableTarget(
             name: "holdfast-stress", dependencies: ["HoldfastStress", "HoldfastTestSupport"], path: "Benchmarks/stress"),
@@ -170,6 +178,10 @@ let package = Package(
         .executableTarget(
             name: "holdfast-crash", dependencies: ["HoldfastCrashSimulator", "HoldfastCore", arguments],
             path: "Benchmarks/crash"),
+        .executableTarget(
+            name: "holdfast-failover",
+            dependencies: ["holdfast", "HoldfastFailoverSoak", "HostHarness", "HoldfastTestSupport", arguments],
+            path: "Benchmarks/failover"),
         benchmark("server", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("backup", ["BenchmarkSupport", "HoldfastTestSupport"]),
         benchmark("growth", ["BenchmarkSupport", "HoldfastTestSupport"]),

@@ -83,6 +83,15 @@ extension Disk {
         try syncDirectory(directoryPart(path))
     }
 
+    /// Removes a file that may not be there, or that another process takes away at the same moment.
+    package func removeIfThere(_ path: String) throws(DiskError) {
+        do throws(DiskError) {
+            try remove(path)
+        } catch {
+            guard error.code == .noEntry else { throw error }
+        }
+    }
+
     /// The whole content of a file, which must not be longer than `limit` bytes.
     public func readAll(_ path: String, limit: Int = 16 << 20) throws(DiskError) -> [UInt8] {
         let file = try open(path, .read)

@@ -96,7 +96,8 @@ package struct EndOfLog<D: Disk> {
         where name.timeline == timeline && name.segment.start >= switchLSN {
             try onDisk { () throws(DiskError) in
                 try disk.remove(name.walPath)
-                for status in [name.readyPath, name.donePath] where try disk.exists(status) { try disk.remove(status) }
+                // An archiver that runs beside this renames the first to the second at any time.
+                for status in [name.readyPath, name.donePath] { try disk.removeIfThere(status) }
                 try disk.syncDirectory("wal")
             }
         }

@@ -99,4 +99,23 @@ struct TimelineTests {
         try EndOfLog(disk: disk, system: testSystem).removeBeyondSwitch(.first, at: fork)
         #expect(try disk.list("wal").compactMap { SegmentName($0)?.segment } == [SegmentNumber(1)])
     }
+
+    @Test("E4: segments beyond the switch point are removed while an archiver marks them")
+    func beyondSwitchBesideArchiver() throws {
+        let disk = try makeDisk()
+        let writer = try makeWriter(disk)
+        let fork = try writer.appendCommit(1).end
+        try writer.flush(through: try writer.switchSegment())
+        try writer.appendCommit(2)
+        try writer.flush(through: writer.appendedLSN)
+        let marked = SegmentName(timeline: .first, segment: SegmentNumber(2))
+        try disk.open(marked.readyPath, .create).close()
+        disk.interleave { call in
+            guard call.kind == .remove, call.path == marked.readyPath else { return }
+            try? disk.rename(marked.readyPath, to: marked.donePath)
+        }
+        try EndOfLog(disk: disk, system: testSystem).removeBeyondSwitch(.first, at: fork)
+        #expect(try disk.list("wal").compactMap { SegmentName($0)?.segment } == [SegmentNumber(1)])
+        #expect(try !disk.list("wal/archive_status").contains { $0.hasPrefix(marked.description) })
+    }
 }

@@ -4,7 +4,8 @@ import HoldfastCore
 /// that never reached the disk. So every file is synced, its cached pages are dropped, and what is read then comes
 /// from the disk, before anything new is written.
 package struct TrustedDirectory<D: Disk> {
-    package static var directories: [String] { ["wal", "wal/archive_status", "pages", "slots"] }
+    package static var directories: [String] { ["wal", marks, "pages", "slots"] }
+    private static var marks: String { "wal/archive_status" }
 
     let disk: D
     package init(_ disk: D) { self.disk = disk }
@@ -15,7 +16,14 @@ package struct TrustedDirectory<D: Disk> {
         for directory in Self.directories where try disk.exists(directory) {
             for name in try disk.list(directory) {
                 let path = directory + "/" + name
-                if !Self.directories.contains(path) { try settle(path) }
+                if Self.directories.contains(path) { continue }
+                do throws(DiskError) {
+                    try settle(path)
+                } catch {
+                    // An archiver that runs beside this renames marks at any time. They are empty: all that they say is
+                    // their name, which the directory's sync covers.
+                    guard directory == Self.marks, error.code == .noEntry else { throw error }
+                }
             }
             if !planted(.noSyncAtRecovery) { try disk.syncDirectory(directory) }
         }

@@ -145,6 +145,25 @@ struct FailedSyncTests {
         }
     }
 
+    @Test("A6, E4: an archiver that marks a segment while a directory is made trustworthy disturbs nothing")
+    func markedMeanwhile() throws {
+        let disk = try CrashTests.initialized(seed: 1)
+        let mark = "wal/archive_status/000000010000000000000001"
+        let (ready, done) = (mark + ".ready", mark + ".done")
+        try disk.open(ready, .createOrOpen).close()
+        disk.interleave { call in
+            guard call.kind == .open, call.path == ready else { return }
+            try? disk.rename(ready, to: done)
+        }
+        try TrustedDirectory(disk).establish()
+        let marks = try disk.restart(seed: 2).list("wal/archive_status")
+        #expect(marks == ["000000010000000000000001.done"], "the directory is synced behind it")
+        // What is no mark must be there.
+        let page = "pages/00000000"
+        disk.interleave { call in if call.kind == .open, call.path == page { try? disk.remove(page) } }
+        #expect(throws: DiskError.self) { try TrustedDirectory(disk).establish() }
+    }
+
     /// What the first recovery serves must still be there when the power fails right after it.
     private func recoverThenLosePower(_ disk: SimulatedDisk, _ history: Workload.History, seed: UInt64) throws {
         let killed = disk.afterKill(seed: seed)

@@ -66,13 +66,6 @@ struct LinearizabilityTests {
     private static let kills = ProcessInfo.processInfo.environment["HOLDFAST_KILLS"].flatMap { Int($0) } ?? 4
 }
 
-/// The clock that all clients share.
-func monotonicNanoseconds() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
 /// What all clients did. Thread-safe.
 private final class Recorder: Sendable {
     private struct State {

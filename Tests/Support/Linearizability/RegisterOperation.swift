@@ -1,6 +1,6 @@
 /// One operation on one key that holds an integer or nothing, as a client saw it.
-struct RegisterOperation: Sendable, CustomStringConvertible {
-    enum Call: Sendable, Equatable {
+public struct RegisterOperation: Sendable, CustomStringConvertible {
+    public enum Call: Sendable, Equatable {
         case get
         case set(Int64)
         case setIfAbsent(Int64)
@@ -11,22 +11,29 @@ struct RegisterOperation: Sendable, CustomStringConvertible {
         case take
     }
 
-    enum Outcome: Sendable, Equatable {
+    public enum Outcome: Sendable, Equatable {
         case ok
         case number(Int64)
         case value(Int64?)
     }
 
-    var call: Call
+    public var call: Call
     /// `nil`: no reply came. It has happened once, between `invoked` and `returned`, or never.
-    var outcome: Outcome?
+    public var outcome: Outcome?
     /// Nanoseconds of one clock that never runs backwards.
-    var invoked: UInt64
+    public var invoked: UInt64
     /// As `invoked`, and above it; of an operation without a reply: when it can happen no more.
-    var returned: UInt64
+    public var returned: UInt64
+
+    public init(call: Call, outcome: Outcome?, invoked: UInt64, returned: UInt64) {
+        self.call = call
+        self.outcome = outcome
+        self.invoked = invoked
+        self.returned = returned
+    }
 
     /// What the call answers when it runs alone on `state`, and what it leaves.
-    static func run(_ call: Call, on state: Int64?) -> (outcome: Outcome, state: Int64?) {
+    public static func run(_ call: Call, on state: Int64?) -> (outcome: Outcome, state: Int64?) {
         switch call {
         case .get: (.value(state), state)
         case .set(let value): (.ok, value)
@@ -39,5 +46,5 @@ struct RegisterOperation: Sendable, CustomStringConvertible {
         }
     }
 
-    var description: String { "\(invoked)…\(returned) \(call) \(outcome.map { "\($0)" } ?? "no reply")" }
+    public var description: String { "\(invoked)…\(returned) \(call) \(outcome.map { "\($0)" } ?? "no reply")" }
 }

@@ -4,7 +4,7 @@
 /// The search of Wing and Gong (Testing and verifying concurrent objects, 1993) with the memory of Lowe (Testing for
 /// linearizability, 2017), as in Knossos and Porcupine: depth first; a set of operations done, and the state they left, is
 /// looked at once, however it was reached.
-struct LinearizabilityCheck {
+public struct LinearizabilityCheck {
     /// A set of operations done and what they left. Operations are numbered by their calls: all below `first` are
     /// done, and of those above it the ones in `more`, sorted.
     private struct Configuration: Hashable {
@@ -34,7 +34,7 @@ struct LinearizabilityCheck {
 
     /// `nil` when the history is linearizable; otherwise the operations around the place beyond which no order leads.
     /// The register holds nothing at first.
-    static func contradiction(in history: [RegisterOperation]) -> [RegisterOperation]? {
+    public static func contradiction(in history: [RegisterOperation]) -> [RegisterOperation]? {
         LinearizabilityCheck(history).search()
     }
 
@@ -46,8 +46,14 @@ struct LinearizabilityCheck {
             guard seen.insert(configuration).inserted else { continue }
             furthest = max(furthest, configuration.first)
             if configuration.first == operations.count { return nil }
+            let candidates = next(configuration)
+            // A read that fits leaves everything as it is: whatever order leads on with it later leads on with it now.
+            if let read = candidates.first(where: { fits(operations[$0], configuration.state) }) {
+                stack.append(configuration.doing(read, leaving: configuration.state))
+                continue
+            }
             // What returned first is tried first: it is on top.
-            for index in next(configuration).sorted(by: { operations[$0].returned > operations[$1].returned }) {
+            for index in candidates.sorted(by: { operations[$0].returned > operations[$1].returned }) {
                 let operation = operations[index]
                 let (outcome, state) = RegisterOperation.run(operation.call, on: configuration.state)
                 if let seen = operation.outcome {
@@ -59,6 +65,10 @@ struct LinearizabilityCheck {
             }
         }
         return Array(operations[max(0, furthest - 12)..<min(operations.count, furthest + 12)])
+    }
+
+    private func fits(_ operation: RegisterOperation, _ state: Int64?) -> Bool {
+        operation.call == .get && operation.outcome == .value(state)
     }
 
     /// The operations that may take effect next: those not done that were called before any of them had returned.

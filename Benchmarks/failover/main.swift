@@ -1,0 +1,1 @@
+FailoverCommand.main()
