@@ -15,7 +15,7 @@ import Synchronization
 /// One timeline: where it is left another `ReceivedLog` begins.
 package final class ReceivedLog<D: Disk>: @unchecked Sendable {
     // Sendable: `monitor` guards `segments`, `spare`, `failure`, `refusal` and `isClosed`; `requests` guards `asked`;
-    // `flushing`, which is taken before `monitor`, guards `written` and what is written to the files; the atomics are what
+    // `flushing`, which is taken before both, guards `written` and what is written to the files; the atomics are what
     // they are; the rest is the receiving thread's.
     package let timeline: TimelineID
     private let files: SegmentFiles<D>
@@ -176,7 +176,7 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         let before = durableLSN
         guard target > before else { return false }
         do throws(WALError) {
-            _ = try flush(through: target)
+            _ = try flush(through: target, onlyIfAsked: true)
         } catch {
             requests.lock()
             asked = .zero
@@ -192,13 +192,21 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
     /// Makes durable what has come, as far as it is whole records.
     /// - Returns: `durableLSN`.
     package func flush() throws(WALError) -> LSN {
-        try flush(through: receivedLSN)
+        try flush(through: receivedLSN, onlyIfAsked: false)
     }
 
-    /// - Parameter end: where a record ends that has come.
-    private func flush(through end: LSN) throws(WALError) -> LSN {
+    /// - Parameters:
+    ///   - end: where a record ends that has come.
+    ///   - onlyIfAsked: does nothing when `settle` has come between.
+    private func flush(through end: LSN, onlyIfAsked: Bool) throws(WALError) -> LSN {
         flushing.lock()
         defer { flushing.unlock() }
+        if onlyIfAsked {
+            requests.lock()
+            let isAsked = asked >= end
+            requests.unlock()
+            guard isAsked else { return durableLSN }
+        }
         while written < end {
             let number = SegmentNumber(containing: written)
             let from = LogLayout.offset(written)
