@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -81,6 +82,8 @@ int hf_write_back(int fd, int64_t offset, int64_t length) {
     if (result != 0 && (errno == ENOSYS || errno == EINVAL || errno == ESPIPE || errno == EOPNOTSUPP)) return 0;
     return result;
 }
+
+int hf_event_descriptor(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 
 void hf_lower_priority(void) {
     syscall(SYS_ioprio_set, 1 /* thread */, 0, (3 << 13) /* idle */);

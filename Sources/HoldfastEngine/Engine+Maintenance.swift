@@ -62,7 +62,7 @@ extension Engine {
         let misses = cache.misses.load(ordering: .relaxed)
         let follower = isFollower ? follower : nil
         let role: NodeRole = follower != nil ? .follower : pausedAt == nil ? .leader : .recovering
-        let branch = follower?.branch
+        let branch = follower?.history.current
         var warnings = [preparing.withLock { $0 }, checkpointing.withLock { $0 }].compactMap { $0 }
         if let why = failure.reason { warnings.append(why) }
         for (name, slot) in slots.all {

@@ -7,10 +7,14 @@ package final class LeaderList: Sendable {
     private let servers: Mutex<[WireServer]>
     /// Whether they are never changed: then an empty list means that there is nothing to stream.
     let isFixed: Bool
+    /// The one that is followed though it follows another itself. Of the others each must lead: of a number of followers
+    /// which take each other for what they look for none would find the leader again.
+    let upstream: WireServer?
 
-    package init(_ servers: [WireServer], isFixed: Bool) {
+    package init(_ servers: [WireServer], isFixed: Bool, upstream: WireServer? = nil) {
         self.servers = Mutex(servers)
         self.isFixed = isFixed
+        self.upstream = upstream
     }
 
     package var current: [WireServer] { servers.withLock { $0 } }

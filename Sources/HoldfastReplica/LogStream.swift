@@ -21,8 +21,8 @@ package struct LogStream: Sendable {
     /// A stream that brings nothing for so long is taken for dead: keepalives come each second.
     private static let silenceSeconds = 10.0
     private static let connectSeconds = 2.0
-    /// Log that waits in memory for its sync at most while more comes.
-    private static let unflushedBytes = 4 << 20
+    /// Log of which the leader has more, and does not send it, waits so long for its sync.
+    private static let quietMilliseconds = 100
     private static let firstPause = 0.05, longestPause = 5.0
 
     package init(
@@ -84,82 +84,102 @@ package struct LogStream: Sendable {
         let address = server.address
         let client = try WireClient(to: server, options: options)
         defer { client.close() }
+        guard let wake = WireWake() else { throw WireError.cannotConnect(address, errno) }
         try begin(request, client)
         tell(.began(leader: address.description, at: request.position, timeline: request.timeline))
-        var unflushed = 0
+        follower.observeProgress { wake.wake() }
+        defer { follower.observeProgress(nil) }
+        var flushes = FlushPace(flushed: follower.positions.flushed)
+        var told: FollowerPositions?
         while !isOver() {
-            let value = try client.receive()
-            guard leaders.contains(server) else { return }
-            guard case .bulk(let message) = value else {
-                if case .error(let text) = value { throw WireError.refused(command: "REPLICATE", error: text) }
-                throw WireError.unexpectedReply(command: "REPLICATE", "no message of a stream")
+            let quiet = flushes.isPending(follower.positions) ? Self.quietMilliseconds : nil
+            let arrival = try client.receive(orAt: wake, quietMilliseconds: quiet) { message in
+                try take(message, request, server)
             }
-            var isEnd = false
-            let wantsAnswer = try message.withUnsafeBytes { bytes -> Bool in
-                let head: ReplicationMessage
-                do throws(ReplicationFault) {
-                    head = try ReplicationMessage(reading: bytes)
-                } catch { throw WireError.unexpectedReply(command: "REPLICATE", error.reason) }
-                let body = UnsafeRawBufferPointer(rebasing: bytes[ReplicationMessage.headerBytes...])
-                follower.leaderIs(
-                    at: head.durable, clock: head.clock, archived: head.archived, address: address.description)
-                switch head.kind {
-                case .wal:
-                    guard head.timeline == request.timeline else {
-                        throw WireError.unexpectedReply(
-                            command: "REPLICATE",
-                            "log of timeline \(head.timeline) where \(request.timeline) was asked for")
-                    }
-                    try follower.receive(body, at: head.lsn)
-                    unflushed += body.count
-                case .keepalive: break
-                case .end:
-                    try follower.timelineEnded(at: head.lsn, history: Array(body))
-                    isEnd = true
+            var mustAnswer = false
+            switch arrival {
+            case .other(.error(let text)): throw WireError.refused(command: "REPLICATE", error: text)
+            case .other: throw WireError.unexpectedReply(command: "REPLICATE", "no message of a stream")
+            case .message(nil): return
+            case .message(let head?):
+                mustAnswer = head.flags & ReplicationMessage.acknowledgeAtOnce != 0
+                let step = flushes.step(
+                    follower.positions, leader: head.durable, isMoreHere: client.bufferedBytes > 0)
+                switch step {
+                case .none: break
+                case .atOnce: try follower.flush()
+                case .soon(let lsn): try follower.flushSoon(through: lsn)
                 }
-                return head.flags & ReplicationMessage.acknowledgeAtOnce != 0
+            case .quiet: try follower.flushSoon(through: flushes.all(follower.positions))
+            // What was asked for is done, or could not be: then this throws.
+            case .woken: try follower.flushSoon(through: flushes.asked)
             }
-            if isEnd { return }
-            // A burst shares one sync.
-            let isBurst = client.bufferedBytes > 0 && unflushed < Self.unflushedBytes
-            guard !isBurst || wantsAnswer else { continue }
-            let isNew = unflushed > 0
-            if isNew {
-                try follower.flush()
-                unflushed = 0
-            }
-            if isNew || wantsAnswer { try acknowledge(client) }
-            if isNew, client.bufferedBytes == 0 {
-                // Who waits until it is applied should not wait for the next message.
-                let flushed = follower.positions.flushed
-                follower.waitApplied(beyond: LSN(flushed.rawValue - 1), milliseconds: 5)
-                try acknowledge(client)
-            }
+            let now = follower.positions
+            // What has only come is no news, unless somebody asks.
+            let isNews = now.flushed != told?.flushed || now.applied != told?.applied
+            guard mustAnswer || isNews else { continue }
+            try acknowledge(now, client)
+            told = now
         }
+    }
+
+    /// Hands a message on.
+    /// - Returns: its head; `nil` when the stream is over.
+    private func take(
+        _ message: UnsafeRawBufferPointer, _ request: StreamRequest, _ server: WireServer
+    ) throws -> ReplicationMessage? {
+        guard leaders.contains(server) else { return nil }
+        let head: ReplicationMessage
+        do throws(ReplicationFault) {
+            head = try ReplicationMessage(reading: message)
+        } catch { throw WireError.unexpectedReply(command: "REPLICATE", error.reason) }
+        let body = UnsafeRawBufferPointer(rebasing: message[ReplicationMessage.headerBytes...])
+        follower.leaderIs(
+            at: head.durable, clock: head.clock, archived: head.archived, address: server.address.description)
+        switch head.kind {
+        case .wal:
+            guard head.timeline == request.timeline else {
+                throw WireError.unexpectedReply(
+                    command: "REPLICATE",
+                    "log of timeline \(head.timeline) where \(request.timeline) was asked for")
+            }
+            try follower.receive(body, at: head.lsn)
+        case .keepalive: break
+        case .end:
+            try follower.timelineEnded(at: head.lsn, history: Array(body))
+            return nil
+        }
+        return head
     }
 
     private func begin(_ request: StreamRequest, _ client: WireClient) throws {
         let signal = follower.signal
-        func ask() throws -> WireValue {
+        func ask(_ cascade: [String] = []) throws -> WireValue {
             var words = [
                 "REPLICATE", signal.slot ?? "-", String(request.timeline.rawValue), request.position.description,
                 "SYSTEM", request.systemIdentifier.description, "TOKEN", request.token.description, "NODE", signal.node,
                 "VERSION", "1",
             ]
             if let chain = request.chain { words += ["CHAIN", hexadecimal(UInt64(chain), digits: 8)] }
-            return try client.call(words.map { Array($0.utf8) })
+            return try client.call((words + cascade).map { Array($0.utf8) })
+        }
+        func askAny() throws -> WireValue {
+            do {
+                return try ask()
+            } catch let error as WireError where error.code == "UNAVAILABLE" && client.server == leaders.upstream {
+                return try ask(["CASCADE", "yes"])
+            }
         }
         do {
-            _ = try ask()
+            _ = try askAny()
         } catch let error as WireError where error.code == "DATAERR" && signal.slot != nil {
             // A leader that was promoted meanwhile does not know this follower's slot.
             try client.call("SLOT", "CREATE", signal.slot!)
-            _ = try ask()
+            _ = try askAny()
         }
     }
 
-    private func acknowledge(_ client: WireClient) throws {
-        let at = follower.positions
+    private func acknowledge(_ at: FollowerPositions, _ client: WireClient) throws {
         client.send(
             "ACK", at.received.description, at.flushed.description, at.applied.description,
             String(systemClockMicroseconds()))

@@ -180,7 +180,7 @@ final class ServerCore: @unchecked Sendable {
             whenDrained = nil
             done()
         } else if connections.values.allSatisfy({ $0.stream != nil }) {
-            for connection in connections.values { connection.stream?.sender.finish() }
+            for connection in connections.values { connection.stream?.finish() }
         }
     }
 

@@ -4,30 +4,45 @@ import Synchronization
 /// The log of a follower: takes bytes from a stream in their order, makes sure that they are whole records which follow
 /// what is there, and makes them durable in `wal/`, where they lie as they do on the leader.
 ///
-/// One thread at a time receives (`resume`, `receive`, `flush`); another reads what is durable (`find`, `wait`). A record
-/// is written only when it is here whole and verified, so that the file never holds more of the log than records which
-/// follow, and then whatever was there before. A write or sync that fails poisons it for good, as it does a `LogWriter`.
+/// One thread at a time receives (`resume`, `receive`); another may make durable what has come while more comes
+/// (`flushWhenAsked`, after `askFlush`), and anybody may at once (`flush`); yet another reads what is durable (`find`,
+/// `wait`). A record is written only when it is here whole and verified, so that the file never holds more of the log than
+/// records which follow, and then whatever was there before. `durableLSN` rises behind a sync and nowhere else. A write or
+/// sync that fails poisons it for good, as it does a `LogWriter`.
+///
+/// What has come and is not durable lies in memory, in two segments at most: whoever receives more waits.
 ///
 /// One timeline: where it is left another `ReceivedLog` begins.
 package final class ReceivedLog<D: Disk>: @unchecked Sendable {
-    // Sendable: `monitor` guards `segments`, `spare` and `failure`; the atomics are what they are; the rest is the
-    // receiving thread's.
+    // Sendable: `monitor` guards `segments`, `spare`, `failure`, `refusal` and `isClosed`; `requests` guards `asked`;
+    // `flushing`, which is taken before both, guards `written` and what is written to the files; the atomics are what
+    // they are; the rest is the receiving thread's.
     package let timeline: TimelineID
     private let files: SegmentFiles<D>
     private let onFatal: @Sendable (WALError) -> Void
 
+    private let flushing = Monitor()
     private let monitor = Monitor()
-    /// The segment that is being received, last, and those before it which a reader may still want.
+    /// What whoever flushes beside the receiving thread waits for.
+    private let requests = Monitor()
+    /// The segment that is being received, last, and those before it which are not durable or a reader may still want.
     private var segments: [(number: SegmentNumber, memory: SegmentMemory)] = []
     private var spare: [SegmentMemory] = []
     private var failure: DiskError?
+    /// Everything below is to be made durable by whoever flushes beside the receiving thread.
+    private var asked = LSN.zero
+    /// Why that could not be, for want of space: for the receiving thread, which hears of it once.
+    private var refusal: DiskError?
+    private var isClosed = false
     private static var kept: Int { 3 }
+    /// Segments that may be in memory alone.
+    private static var unwritten: Int { 2 }
 
     private let durableBits: Atomic<UInt64>
     private let verifiedBits: Atomic<UInt64>
     /// The next byte that is expected.
     private var next: LSN
-    /// Everything below is written.
+    /// Everything below is written and synced.
     private var written: LSN
     private let checker: LogReader<CheckedSegments>
 
@@ -79,19 +94,27 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         return (next, checker.chain)
     }
 
-    /// Takes the bytes at `lsn`, which must be the next ones, of one segment.
+    /// Takes the bytes at `lsn`, which must be the next ones, of one segment. Waits for the disk when too much has come
+    /// that is not durable.
     /// - Throws: `invalid` for bytes that do not follow: nothing of them was kept, `resume` says where to go on;
     ///   `disk` for want of space (the same), `poisoned`.
     package func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws(WALError) {
         let number = SegmentNumber(containing: next)
         let offset = LogLayout.offset(next)
-        // What could not be written for want of space comes first.
-        if written < number.start { _ = try flush() }
+        try throwRefusal()
         guard lsn == next else { throw .invalid(at: lsn, "the stream should go on at \(next)") }
         guard bytes.count > 0, offset + bytes.count <= SegmentNumber.bytes, let source = bytes.baseAddress else {
             throw .invalid(at: lsn, "\(bytes.count) bytes do not end in its segment")
         }
-        let memory = self.memory(number)
+        // What follows is a rest too short for a header: it is zero, whatever comes, and may be on the disk already.
+        if checker.position >= number.end {
+            next = lsn + bytes.count
+            return
+        }
+        if SegmentNumber(containing: durableLSN).rawValue + UInt64(Self.unwritten) <= number.rawValue {
+            _ = try flush()
+        }
+        let memory = memoryForReceiving(number)
         (memory.base + offset).copyMemory(from: source, byteCount: bytes.count)
         memory.filled = offset + bytes.count
         checker.source.show(SegmentName(timeline: timeline, segment: number), memory)
@@ -101,58 +124,143 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         guard end == .shortSegment || end == .missingSegment else {
             throw .invalid(at: checker.position, end?.description ?? "nothing follows")
         }
-        verifiedBits.store(checker.position.rawValue, ordering: .releasing)
-        // A segment is durable before its successor is written.
         if checker.position >= number.end {
-            // A rest too short for a header is zero, whether it has come or not.
             (memory.base + memory.filled).initializeMemory(
                 as: UInt8.self, repeating: 0, count: SegmentNumber.bytes - memory.filled)
-            _ = try flush()
-            files.retire(number)
         }
+        // Up to here the memory is not written again: it may be written to the disk.
+        verifiedBits.store(checker.position.rawValue, ordering: .releasing)
+    }
+
+    /// Asks whoever runs `flushWhenAsked` to make durable what has come below `lsn`, where a record ends or a segment. Does
+    /// not wait.
+    /// - Throws: what could not be done when it was asked for before: `disk` for want of space, `poisoned`.
+    package func askFlush(through lsn: LSN) throws(WALError) {
+        try throwRefusal()
+        requests.lock()
+        asked = max(asked, min(lsn, receivedLSN))
+        requests.wakeAll()
+        requests.unlock()
+    }
+
+    /// The stream is over: makes durable what has come, as far as that can be done, and ends what was asked for. Nothing
+    /// more becomes durable before `receive`, `askFlush` or `flush` is called again.
+    package func settle() {
+        requests.lock()
+        asked = .zero
+        requests.unlock()
+        // For want of space it stays in memory; any other failure is for good, and was told.
+        do throws(WALError) { _ = try flush() } catch {}
+    }
+
+    private func throwRefusal() throws(WALError) {
+        monitor.lock()
+        defer {
+            refusal = nil
+            monitor.unlock()
+        }
+        if let failure { throw .poisoned(failure) }
+        if let refusal { throw .disk(refusal) }
+    }
+
+    // MARK: Making durable, on any thread
+
+    /// Waits until somebody asks for what is not durable, or the time is over, or `wake` is called; then makes durable what
+    /// was asked for.
+    /// - Returns: whether there is news for the receiving thread: more is durable, or cannot be.
+    package func flushWhenAsked(milliseconds: Int) -> Bool {
+        requests.lock()
+        if asked <= durableLSN { requests.wait(milliseconds: milliseconds) }
+        let target = asked
+        requests.unlock()
+        let before = durableLSN
+        guard target > before else { return false }
+        do throws(WALError) {
+            _ = try flush(through: target, onlyIfAsked: true)
+        } catch {
+            requests.lock()
+            asked = .zero
+            requests.unlock()
+            monitor.lock()
+            if case .disk(let disk) = error { refusal = disk }
+            monitor.unlock()
+            return true
+        }
+        return durableLSN > before
     }
 
     /// Makes durable what has come, as far as it is whole records.
     /// - Returns: `durableLSN`.
     package func flush() throws(WALError) -> LSN {
-        let end = checker.position
-        guard end > written else { return durableLSN }
+        try flush(through: receivedLSN, onlyIfAsked: false)
+    }
+
+    /// - Parameters:
+    ///   - end: where a record ends that has come.
+    ///   - onlyIfAsked: does nothing when `settle` has come between.
+    private func flush(through end: LSN, onlyIfAsked: Bool) throws(WALError) -> LSN {
+        flushing.lock()
+        defer { flushing.unlock() }
+        if onlyIfAsked {
+            requests.lock()
+            let isAsked = asked >= end
+            requests.unlock()
+            guard isAsked else { return durableLSN }
+        }
         while written < end {
             let number = SegmentNumber(containing: written)
             let from = LogLayout.offset(written)
             let to = end >= number.end ? SegmentNumber.bytes : LogLayout.offset(end)
+            let memory = try memoryForWriting(number)
             do throws(DiskError) {
-                try files.make(through: number)
-                let file = files.segment(number).file
-                try file.write(
-                    UnsafeRawBufferPointer(start: memory(number).base + from, count: to - from), at: UInt64(from))
-                try file.sync()
+                let bytes = UnsafeRawBufferPointer(start: memory.base + from, count: to - from)
+                let isMade = bytes.count == SegmentNumber.bytes ? try files.make(number, holding: bytes) : false
+                if !isMade {
+                    try files.make(through: number)
+                    let file = files.segment(number).file
+                    try file.write(bytes, at: UInt64(from))
+                    try file.sync()
+                }
             } catch {
                 guard error.isNoSpace else { throw poison(error) }
                 throw .disk(error)
             }
             written = min(end, number.end)
+            monitor.lock()
+            durableBits.store(written.rawValue, ordering: .releasing)
+            monitor.wakeAll()
+            monitor.unlock()
+            // A segment is durable before its successor is written.
+            if written == number.end { files.retire(number) }
         }
-        monitor.lock()
-        durableBits.store(end.rawValue, ordering: .releasing)
-        monitor.wakeAll()
-        monitor.unlock()
-        return end
+        return durableLSN
     }
 
-    /// The memory of a segment that is being received, or was and is not written yet; a new one when it begins.
-    private func memory(_ number: SegmentNumber) -> SegmentMemory {
+    /// The memory of a segment that is being received; a new one when it begins.
+    private func memoryForReceiving(_ number: SegmentNumber) -> SegmentMemory {
         monitor.lock()
         defer { monitor.unlock() }
         if let known = segments.last(where: { $0.number == number }) { return known.memory }
         let memory = spare.popLast() ?? SegmentMemory()
         memory.filled = 0
         segments.append((number, memory))
-        while segments.count > Self.kept {
+        while segments.count > Self.kept, segments[0].number.end <= durableLSN {
             let old = segments.removeFirst().memory
             if old.lent == 0 { spare.append(old) }
         }
         return memory
+    }
+
+    /// The memory of a segment that is not durable.
+    private func memoryForWriting(_ number: SegmentNumber) throws(WALError) -> SegmentMemory {
+        monitor.lock()
+        defer { monitor.unlock() }
+        if let failure { throw .poisoned(failure) }
+        guard !isClosed else { throw .invalid(at: durableLSN, "nothing is received there any more") }
+        guard let known = segments.last(where: { $0.number == number }) else {
+            preconditionFailure("segment \(number) is written when its bytes are gone")
+        }
+        return known.memory
     }
 
     private func poison(_ error: DiskError) -> WALError {
@@ -178,6 +286,9 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         monitor.lock()
         monitor.wakeAll()
         monitor.unlock()
+        requests.lock()
+        requests.wakeAll()
+        requests.unlock()
     }
 
     /// The durable bytes of a segment that is still in memory; `nil` when it is not. They stay while `holder` holds them.
@@ -210,8 +321,16 @@ package final class ReceivedLog<D: Disk>: @unchecked Sendable {
         try onDisk { () throws(DiskError) in try files.recycle(below: bound, ahead: current.next, mayGo: mayGo) }
     }
 
-    /// Closes the files: nothing is received any more.
-    package func close() { files.closeAll() }
+    /// Closes the files, when a flush that runs has ended: nothing is received any more.
+    package func close() {
+        flushing.lock()
+        monitor.lock()
+        isClosed = true
+        monitor.unlock()
+        files.closeAll()
+        flushing.unlock()
+        wake()
+    }
 }
 
 /// 16 MiB that a segment is received into. Bytes below what was made known are not written again.

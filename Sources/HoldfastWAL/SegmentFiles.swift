@@ -49,10 +49,27 @@ final class SegmentFiles<D: Disk>: Sendable {
                     try disk.syncDirectory("wal")
                     add(OpenSegment(number: next, file: file, isZeroed: false))
                 } else {
-                    try create(next)
+                    try create(next, zeroFill)
                 }
             }
         }
+    }
+
+    /// Makes segment `number` of all its bytes at once, durably: so it is written once and not first with zeros.
+    /// - Returns: `false` when it is not the next one to be made.
+    func make(_ number: SegmentNumber, holding bytes: UnsafeRawBufferPointer) throws(DiskError) -> Bool {
+        precondition(bytes.count == SegmentNumber.bytes, "a segment is made of all its bytes")
+        var isMade = false
+        try exclusively { () throws(DiskError) in
+            let path = name(number).walPath
+            guard made.load(ordering: .acquiring) + 1 == number.rawValue, try !disk.exists(path) else { return }
+            try create(number) { file throws(DiskError) in
+                try file.write(bytes, at: 0)
+                try file.sync()
+            }
+            isMade = true
+        }
+        return isMade
     }
 
     /// The open file of a made segment.
@@ -110,13 +127,13 @@ final class SegmentFiles<D: Disk>: Sendable {
         add(OpenSegment(number: next, file: try disk.open(name(next).walPath, .readWrite), isZeroed: false))
     }
 
-    private func create(_ number: SegmentNumber) throws(DiskError) {
+    private func create(_ number: SegmentNumber, _ fill: (D.File) throws(DiskError) -> Void) throws(DiskError) {
         let path = name(number).walPath
         let temporary = path + ".tmp"
         if try disk.exists(temporary) { try disk.remove(temporary) }
         let file = try disk.open(temporary, .create)
         do throws(DiskError) {
-            try zeroFill(file)
+            try fill(file)
             try disk.rename(temporary, to: path)
         } catch {
             // Gives the space back. The first error is the one to tell.

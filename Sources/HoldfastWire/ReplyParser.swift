@@ -54,6 +54,25 @@ package struct ReplyParser {
         return .reply(value, bytes: position)
     }
 
+    /// One message of a stream.
+    enum MessageStep {
+        /// A bulk string where it lies in the input, and the reply's length in bytes.
+        case bulk(UnsafeRawBufferPointer, bytes: Int)
+        case other(Step)
+    }
+
+    /// As `next`, but a bulk string is not copied.
+    mutating func nextMessage(in input: UnsafeRawBufferPointer) -> MessageStep {
+        guard open.isEmpty, input.first == UInt8(ascii: "$") else { return .other(next(in: input)) }
+        switch read(input, at: 0) {
+        case .needMore: return .other(.needMore)
+        case .failed(let why): return .other(.failed(why))
+        case .element(let element):
+            guard let body = element.body else { return .other(.reply(.null, bytes: element.end)) }
+            return .bulk(body, bytes: element.end)
+        }
+    }
+
     /// One value's head and, for strings, its body.
     private struct Element {
         var type: UInt8

@@ -35,6 +35,8 @@ package final class WireClient {
     private let output = ReplyWriter()
     private var parser: ReplyParser
     private var input = InputBuffer()
+    /// When a stream that brings nothing is taken for dead.
+    var silence: Deadline?
 
     /// A plain connection as nobody.
     package convenience init(to address: WireAddress, options: Options = Options()) throws(WireError) {
@@ -113,6 +115,27 @@ package final class WireClient {
 
     /// Bytes that have come and were not yet returned as a reply: more follows at once.
     package var bufferedBytes: Int { input.bytes.count }
+
+    // MARK: For streams
+
+    func nextMessage() -> ReplyParser.MessageStep { parser.nextMessage(in: input.bytes) }
+    func consume(_ count: Int) { input.consume(count) }
+
+    /// Waits for bytes, reads what is there.
+    func waitForBytes(
+        orAt wake: WireWake, _ deadline: Deadline, quietMilliseconds: Int?
+    ) throws(WireError) -> WireSocket.Waited {
+        guard let socket else { throw .disconnected(address, 0) }
+        do throws(WireError) {
+            let waited = try socket.wait(orAt: wake, deadline, quietMilliseconds: quietMilliseconds, address)
+            if waited == .bytes, try socket.read(&input, address) == 0 { throw .disconnected(address, 0) }
+            return waited
+        } catch {
+            close()
+            output.clear()
+            throw error
+        }
+    }
 
     /// All requests at once, then all replies in order; error replies are values.
     package func pipeline(_ requests: [[[UInt8]]]) throws(WireError) -> [WireValue] {

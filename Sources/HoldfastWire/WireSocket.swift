@@ -182,6 +182,36 @@ final class WireSocket {
         }
     }
 
+    enum Waited { case bytes, woken, quiet }
+
+    /// Waits until there is something to read, or `wake` is called, or nothing came for `quietMilliseconds`.
+    /// Throws `.timedOut` at the deadline.
+    func wait(
+        orAt wake: WireWake, _ deadline: Deadline, quietMilliseconds: Int?, _ address: WireAddress
+    ) throws(WireError) -> Waited {
+        let left = deadline.milliseconds
+        guard left != 0 else { throw .timedOut(address, seconds: deadline.seconds) }
+        let quiet = quietMilliseconds.map { Int32(clamping: $0) }
+        let isShort = quiet.map { left < 0 || $0 < left } ?? false
+        var entries = (
+            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)
+        )
+        let count = withUnsafeMutablePointer(to: &entries) {
+            $0.withMemoryRebound(to: pollfd.self, capacity: 2) { poll($0, 2, isShort ? quiet! : left) }
+        }
+        if count < 0 {
+            // The caller comes again.
+            if errno == EINTR { return .woken }
+            throw .disconnected(address, errno)
+        }
+        // First what was asked for: a stream without a pause would else keep it waiting.
+        if entries.1.revents != 0, wake.wasWoken() { return .woken }
+        if entries.0.revents != 0 { return .bytes }
+        guard isShort else { throw .timedOut(address, seconds: deadline.seconds) }
+        return .quiet
+    }
+
     /// How many bytes came; 0 at the end, -1 when none are there yet.
     func read(_ buffer: inout InputBuffer, _ address: WireAddress) throws(WireError) -> Int {
         if let tls { return try read(tls, &buffer, address) }

@@ -30,6 +30,9 @@ int hf_start_writeback(int fd, int64_t offset, int64_t length);
 /// nothing durable; but an error that it reports is not reported to a later sync.
 int hf_write_back(int fd, int64_t offset, int64_t length);
 
+/// A counter that can be polled (`eventfd`), not blocking, or -1 with errno.
+int hf_event_descriptor(void);
+
 /// Asks for idle I/O priority and the lowest CPU priority for the calling thread.
 void hf_lower_priority(void);
 

@@ -12,7 +12,7 @@ package struct Configuration: Sendable, Equatable {
     package var data: String?
     /// Where the cluster's leader answers.
     package var leader: WireAddress?
-    /// The leaders that a follower tries in turn.
+    /// The leaders that a follower tries in turn. One alone is followed though it is a follower itself.
     package var follow: [WireAddress] = []
     package var server = ServerSettings()
     package var client = ClientSettings()

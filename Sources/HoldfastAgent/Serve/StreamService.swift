@@ -22,8 +22,10 @@ struct StreamService: NamedService {
         for text in follower.signal.follow {
             if let address = try? WireAddress(text), !leaders.contains(address) { leaders.append(address) }
         }
-        let list =
-            try elected ?? LeaderList(leaders.map { try configuration.server(at: $0) }, isFixed: true)
+        let servers = try leaders.map { try configuration.server(at: $0) }
+        // Where one node alone is named it is the one to follow, whatever it follows itself.
+        let isOne = configuration.follow.count == 1 || leaders.count == 1
+        let list = elected ?? LeaderList(servers, isFixed: true, upstream: isOne ? servers[0] : nil)
         if elected == nil, leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
         let (log, engine) = (log, engine)
         let stream = LogStream(follower, leaders: list) { event in

@@ -11,8 +11,11 @@ extension Follower {
         var flushed = LSN.zero
         while !locked({ $0.isStopping || $0.isPromoting }), failure.reason == nil {
             do {
-                let seen = locked { $0.received }
-                try onLog { () throws(WALError) in try seen?.prepareAhead() }
+                let (seen, leader) = locked { ($0.received, $0.leaderLSN) }
+                // Far behind, whole segments come at once, and are made of their bytes.
+                if let seen, leader < seen.durableLSN + 2 * SegmentNumber.bytes {
+                    try onLog { () throws(WALError) in try seen.prepareAhead() }
+                }
                 if cache.versionCount > 1024 { try raiseMark() }
                 if let engine { cache.prune(published: engine.publishedLSN, mark: durableMark) }
                 cache.trim()
@@ -96,12 +99,15 @@ extension Follower {
         try recycle()
     }
 
-    /// What lies below the redo points of both slots and the starts of backups, and is in the archive, may go.
+    /// What lies below the redo points of both slots, the starts of backups and what this node's own followers need, and is
+    /// in the archive, may go.
     private func recycle() throws {
+        try engine?.boundSlots()
         let (received, archived) = locked { ($0.received, $0.archived) }
         var bound = min(file.oldestRedo, archived)
         // Read behind the redo points: a backup that begins now starts at or above them.
         if let kept = engine?.backupsKeepFrom { bound = min(bound, kept) }
+        if let kept = engine?.slots.keepFrom { bound = min(bound, kept) }
         try onLog { () throws(WALError) in try received?.recycle(below: bound) { _ in true } }
     }
 }

@@ -24,12 +24,14 @@ extension Follower {
             return state.received
         }
         defer { receiving.unlock() }
-        try onLog { () throws(WALError) in _ = try received?.flush() }
+        let flushed = Result { try onLog { () throws(WALError) in _ = try received?.flush() } }
         received?.wake()
         monitor.lock()
         monitor.broadcast()
         while state.threads > 0 { monitor.wait() }
         monitor.unlock()
+        // When it must follow again the threads begin anew: none of them may still run.
+        try flushed.get()
         try locked { state in
             if state.isBroken { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
         }
@@ -62,6 +64,9 @@ extension Follower {
         let begun = try promotion.begin(reached, state)
         try leaveTimeline(reached)
         let recovered = try promotion.finish(begun, state)
+        // Before the new timeline's log counts: whoever is sent the old one's must not be sent more of it.
+        let own = try RecoveryPlan.history(disk, file.current)
+        locked { $0.history = own }
         return (recovered.log, recovered.end)
     }
 

@@ -303,5 +303,7 @@ extension Follower {
             state.ending = nil
             state.problem = nil
         }
+        // Whoever is sent the old timeline is told where it ends.
+        log.wakeWaiters()
     }
 }

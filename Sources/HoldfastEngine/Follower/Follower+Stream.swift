@@ -40,6 +40,31 @@ extension Follower {
         log.advance(to: try onLog { () throws(WALError) in try received.flush() })
     }
 
+    func flushSoon(through lsn: LSN) throws {
+        receiving.lock()
+        defer { receiving.unlock() }
+        let received = try open()
+        try onLog { () throws(WALError) in try received.askFlush(through: lsn) }
+    }
+
+    func observeProgress(_ told: (@Sendable () -> Void)?) { observer.withLock { $0 = told } }
+
+    /// The flushing thread: makes durable what the receiving one asks for while that receives more.
+    func flushLoop() {
+        while failure.reason == nil {
+            monitor.lock()
+            while state.received == nil, !state.isStopping, !state.isPromoting { monitor.wait() }
+            let received = state.isStopping || state.isPromoting ? nil : state.received
+            monitor.unlock()
+            guard let received else { return }
+            guard received.flushWhenAsked(milliseconds: 200) else { continue }
+            log.advance(to: received.durableLSN)
+            tellProgress()
+        }
+    }
+
+    func tellProgress() { observer.withLock { $0 }?() }
+
     /// Under `receiving`.
     private func open() throws(EngineError) -> ReceivedLog<D> {
         let received = locked { $0.isStreaming && !$0.isPromoting && !$0.isStopping ? $0.received : nil }
@@ -71,6 +96,11 @@ extension Follower {
     func endStream(_ problem: String?) {
         receiving.lock()
         defer { receiving.unlock() }
+        // From here on nothing becomes durable that replay, which looks into the archive now, does not know of.
+        if let received = locked({ $0.received }) {
+            received.settle()
+            log.advance(to: received.durableLSN)
+        }
         locked { state in
             state.isStreaming = false
             state.phase = .waiting

@@ -6,11 +6,13 @@ import Synchronization
 protocol FollowerDriver: LogFollower {
     var log: PausedLog { get }
     var status: FollowerStatus { get }
-    /// The timeline that it follows, which may be newer than its redo point's.
-    var branch: TimelineHistory.Entry { get }
-    /// Begins to replay and to keep house. Holds the engine only while it works.
+    /// The branches that it follows; once promoted, with its own.
+    var history: TimelineHistory { get }
+    /// Below what the leader's whole segments are archived, as it said.
+    var archivedUpstream: LSN { get }
+    /// Begins to replay, to keep house and to flush. Holds the engine only while it works.
     func start(_ engine: Engine)
-    /// Ends both threads; returns when they have ended. May be called again.
+    /// Ends these threads; returns when they have ended. May be called again.
     func stop()
     /// Returns the control file behind a restartpoint that was taken as far as the leader's checkpoints allow.
     func beginBackup() throws -> ControlData
@@ -31,7 +33,8 @@ protocol FollowerDriver: LogFollower {
 /// change is an image, once all pages below it are on the disk.
 ///
 /// **Threads**: the replaying one; the keeper, who writes pages, takes restartpoints and makes segments ahead; the
-/// receiving one, which is not this type's; and whoever begins or ends a backup. Locks, in this order: `receiving` (around what
+/// receiving one, which is not this type's; the flushing one, which makes durable what has come while more comes; and
+/// whoever begins or ends a backup. Locks, in this order: `receiving` (around what
 /// the receiving thread does), `restarting` (a restartpoint at a time), `monitor` (what the threads tell each other), the
 /// engine's commit lock, `controlling` (the control file).
 final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
@@ -58,6 +61,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     /// Guarded by `monitor`.
     var state: State
     let controlling = Monitor()
+    /// Who is told that positions have moved.
+    let observer = Mutex<(@Sendable () -> Void)?>(nil)
     private let applied: Atomic<UInt64>
 
     /// Commits that were carried out and not yet shown to readers.
@@ -77,7 +82,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         var looksNow = false
         var isPromoting = false
         var isStopping = false
-        /// The two, and callers that write pages or the control file.
+        /// The three, and callers that write pages or the control file.
         var threads = 0
         /// The stream's timeline ends here, and this is how it goes on.
         var ending: (lsn: LSN, history: TimelineHistory)?
@@ -124,7 +129,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         return try body(&state)
     }
 
-    var branch: TimelineHistory.Entry { locked { $0.history.current } }
+    var history: TimelineHistory { locked { $0.history } }
+    var archivedUpstream: LSN { locked { $0.archived } }
     var appliedLSN: LSN { LSN(applied.load(ordering: .acquiring)) }
 
     /// Everything below `lsn` is shown to readers.
@@ -133,6 +139,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         monitor.lock()
         monitor.broadcast()
         monitor.unlock()
+        tellProgress()
     }
 
     // MARK: Beginning and end
@@ -154,6 +161,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         self.engine = engine
         run { $0.replayLoop() }
         run { $0.keeperLoop() }
+        run { $0.flushLoop() }
     }
 
     private func run(_ body: @escaping @Sendable (Follower) -> Void) {
@@ -247,8 +255,6 @@ extension Follower: DurabilitySource {
         log.advanceMark(to: target)
         return target
     }
-
-    private var history: TimelineHistory { locked { $0.history } }
 
     /// Changes the control file durably, when `body` says that it did. A failed sync is fatal.
     func updateControl(_ body: (inout ControlData) -> Bool) throws(EngineError) {

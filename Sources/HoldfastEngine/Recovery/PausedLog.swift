@@ -8,6 +8,8 @@ final class PausedLog: EngineLog, Sendable {
     private let reached: Atomic<UInt64>
     private let mark: Atomic<UInt64>
     private let promoted = Mutex<(any EngineLog)?>(nil)
+    /// For those who send the log on and wait for more.
+    private let monitor = Monitor()
 
     init(at end: LSN) {
         reached = Atomic(end.rawValue)
@@ -18,11 +20,22 @@ final class PausedLog: EngineLog, Sendable {
     func advanceMark(to lsn: LSN) { mark.max(lsn.rawValue, ordering: .acquiringAndReleasing) }
 
     /// A follower has more of the log, durably.
-    func advance(to lsn: LSN) { reached.max(lsn.rawValue, ordering: .acquiringAndReleasing) }
+    func advance(to lsn: LSN) {
+        if reached.max(lsn.rawValue, ordering: .acquiringAndReleasing).oldValue < lsn.rawValue { wakePaused() }
+    }
+
+    private func wakePaused() {
+        monitor.lock()
+        monitor.broadcast()
+        monitor.unlock()
+    }
     private var end: LSN { LSN(reached.load(ordering: .acquiring)) }
 
     /// From now on every call goes to `log`.
-    func replace(with log: any EngineLog) { promoted.withLock { $0 = log } }
+    func replace(with log: any EngineLog) {
+        promoted.withLock { $0 = log }
+        wakePaused()
+    }
 
     private var log: (any EngineLog)? { promoted.withLock { $0 } }
 
@@ -53,10 +66,16 @@ final class PausedLog: EngineLog, Sendable {
     }
     func waitForDurable(beyond lsn: LSN, milliseconds: Int, unless isNeedless: () -> Bool) {
         if let log { return log.waitForDurable(beyond: lsn, milliseconds: milliseconds, unless: isNeedless) }
-        // Nobody may stream from a node that waits or follows: whoever comes has come too early.
-        if !isNeedless() { pause(milliseconds: min(milliseconds, 50)) }
+        monitor.lock()
+        defer { monitor.unlock() }
+        // What came between the caller's look and the lock has woken nobody.
+        guard end <= lsn, log == nil, !isNeedless() else { return }
+        monitor.wait(milliseconds: milliseconds)
     }
-    func wakeWaiters() { log?.wakeWaiters() }
+    func wakeWaiters() {
+        log?.wakeWaiters()
+        wakePaused()
+    }
     func close() { log?.close() }
 }
 

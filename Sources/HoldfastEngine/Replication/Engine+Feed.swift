@@ -12,11 +12,20 @@ package enum LogPosition: Equatable, Sendable {
 }
 
 extension Engine {
-    /// The branches that lead to this node's timeline.
+    /// The branches that lead to this node's timeline; of a follower those that it follows, of which the last may begin
+    /// behind what it has.
     package func timelineHistory() throws -> TimelineHistory {
         try checkOpen()
-        return try storage.timelineHistory()
+        return try followedHistory ?? storage.timelineHistory()
     }
+
+    /// Of a node that follows, or did when it was opened: its branches as of now. They change when it goes over to another
+    /// timeline, and when it is promoted; before anything of the new timeline counts as durable here. So what was durable
+    /// before they were asked for lies on them. `nil`: they stay as they are.
+    package var followedHistory: TimelineHistory? { follower?.history }
+
+    /// Below what the whole segments are archived, as far as a follower was told by what it follows; `nil` on a leader.
+    package var archivedUpstream: LSN? { isFollower ? follower?.archivedUpstream : nil }
 
     /// Reads the log of one timeline of `history`.
     package func makeLogFeed(_ history: TimelineHistory, timeline: TimelineID) throws -> LogFeed {

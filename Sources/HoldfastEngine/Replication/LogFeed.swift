@@ -11,8 +11,8 @@ import HoldfastWAL
 package final class LogFeed: @unchecked Sendable {
     package let timeline: TimelineID
     /// Where the history goes on with another timeline; `nil`: it has not yet.
-    package let end: LSN?
-    private let history: TimelineHistory
+    package private(set) var end: LSN?
+    private var history: TimelineHistory
     private let storage: any EngineStorage
     private let source: any SegmentSource
     private var file: SegmentName?
@@ -25,6 +25,18 @@ package final class LogFeed: @unchecked Sendable {
         self.timeline = timeline
         end = history.end(of: timeline)
         source = storage.makeSegmentSource()
+    }
+
+    /// The node goes another way by now, which may end this timeline, or end it elsewhere.
+    /// - Returns: `false` when this timeline is none of that way, or was left before `lsn`: nothing more is read.
+    package func follow(_ newer: TimelineHistory, from lsn: LSN) -> Bool {
+        guard newer != history else { return true }
+        guard newer.entry(timeline)?.token == history.entry(timeline)?.token, lsn <= newer.end(of: timeline) ?? .max
+        else { return false }
+        history = newer
+        end = newer.end(of: timeline)
+        file = nil
+        return true
     }
 
     /// Reads bytes from `lsn` on, to `limit` at most, until the buffer is full or the segment ends. `limit` must not

@@ -23,8 +23,13 @@ public protocol LogFollower: AnyObject, Sendable {
     func beginStream() throws -> StreamRequest?
     /// Takes bytes of the log. Throws `EngineError`, after which the stream must end.
     func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws
-    /// Makes durable what has come.
+    /// Makes durable what has come; on the disk when it returns.
     func flush() throws
+    /// Has made durable what has come below `lsn`, where a record or a segment ends, on another thread while more is
+    /// received: `positions` say when. Throws, as the next `receive` does, when what was asked for before could not be done.
+    func flushSoon(through lsn: LSN) throws
+    /// Calls `told`, on any thread, whenever `positions` may have moved or `flushSoon` failed; `nil`: no longer.
+    func observeProgress(_ told: (@Sendable () -> Void)?)
     /// What a leader says about itself: the end of its durable log, its clock (microseconds since 1970), and below what its
     /// whole segments are archived.
     func leaderIs(at durable: LSN, clock: Int64, archived: LSN, address: String)

@@ -1,6 +1,7 @@
 import Glibc
 import HoldfastCore
 import HoldfastEngine
+import HoldfastWire
 import NIOCore
 
 /// The text of `INFO`: the sections and names of Redis where it has them, so that its tools read them.
@@ -78,14 +79,18 @@ struct Information {
                 ("expired_keys", "0"), ("evicted_keys", "0"),
             ]
         case "replication":
-            return [
-                ("role", "master"), ("connected_slaves", "\(report.followers.count)"),
-            ] + report.followers.enumerated().map { Self.line(of: $0.element, number: $0.offset) } + [
-                ("master_failover_state", "no-failover"),
-                ("master_replid", status.timelineToken.description.lowercased() + String(repeating: "0", count: 24)),
-                ("master_repl_offset", "\(status.durableLSN.rawValue)"), ("timeline", "\(status.timeline.rawValue)"),
-                ("node_role", status.role.rawValue), ("synchronous_degraded", report.isDegraded ? "1" : "0"),
-            ] + status.warnings.enumerated().map { ("warning_\($0.offset)", Self.oneLine($0.element)) }
+            let role = status.follower.map(Self.lines(ofFollower:)) ?? [("role", "master")]
+            return role + [("connected_slaves", "\(report.followers.count)")]
+                + report.followers.enumerated().map { Self.line(of: $0.element, number: $0.offset) } + [
+                    ("master_failover_state", "no-failover"),
+                    (
+                        "master_replid",
+                        status.timelineToken.description.lowercased() + String(repeating: "0", count: 24)
+                    ),
+                    ("master_repl_offset", "\(status.durableLSN.rawValue)"),
+                    ("timeline", "\(status.timeline.rawValue)"),
+                    ("node_role", status.role.rawValue), ("synchronous_degraded", report.isDegraded ? "1" : "0"),
+                ] + status.warnings.enumerated().map { ("warning_\($0.offset)", Self.oneLine($0.element)) }
         case "archive":
             let archive = commands.composition.archiveReport()
             return [
@@ -107,6 +112,22 @@ struct Information {
                 }
             }
         }
+    }
+
+    /// As a replica of Redis shows itself.
+    private static func lines(ofFollower follower: FollowerStatus) -> [(String, String)] {
+        let (host, port) = hostAndPort(follower.leader ?? "")
+        return [
+            ("role", "slave"), ("master_host", host), ("master_port", "\(port)"),
+            ("master_link_status", follower.phase == .streaming ? "up" : "down"),
+            ("slave_repl_offset", "\(follower.positions.flushed.rawValue)"), ("slave_read_only", "1"),
+        ]
+    }
+
+    /// Of what a follower follows; a unix socket has no port.
+    static func hostAndPort(_ leader: String) -> (host: String, port: Int) {
+        guard case .tcp(let host, let port) = try? WireAddress(leader) else { return (leader, 0) }
+        return (host, Int(port))
     }
 
     /// As Redis shows a replica.

@@ -26,6 +26,16 @@ struct ServerCommands: Sendable {
             case .info: out.verbatim(try Information(self).text(words.dropFirst().map { $0.lowercased() }))
             case .status: out.fields(try status())
             case .role:
+                if let follower = engine.status.follower {
+                    let (host, port) = Information.hostAndPort(follower.leader ?? "")
+                    out.array(5)
+                    out.bulk("slave")
+                    out.bulk(host)
+                    out.integer(Int64(port))
+                    out.bulk(follower.phase == .streaming ? "connected" : "connect")
+                    out.integer(Int64(clamping: follower.positions.flushed.rawValue))
+                    return
+                }
                 out.array(3)
                 out.bulk("master")
                 out.integer(Int64(clamping: engine.status.durableLSN.rawValue))

@@ -18,7 +18,7 @@ extension ClientConnection {
         let this = NIOLoopBound(self, eventLoop: core.loop)
         core.physical.submit { _ in
             let result = Result { try Self.check(request, engine, slots) }
-            let archived = composition.archivedLSN
+            let archived = engine.archivedUpstream ?? composition.archivedLSN
             this.eventLoop.execute { this.value.replicationChecked(result, archived) }
         }
     }
@@ -27,8 +27,7 @@ extension ClientConnection {
     private static func check(
         _ request: ReplicateRequest, _ engine: Engine, _ slots: SlotsInUse
     ) throws -> ReplicationStart {
-        // Its control file may name an older timeline than it follows, and its wal/ hold bytes that this left behind.
-        guard !engine.isFollower else { throw ReplicateError.isFollower }
+        guard request.cascades || !engine.isFollower else { throw ReplicateError.isFollower }
         guard let slot = request.slot else { return try ReplicationStart(request, engine) }
         guard slots.take(slot) else { throw ReplicateError.slotInUse(slot) }
         do {
@@ -63,14 +62,14 @@ extension ClientConnection {
         phase = .streaming
         settle()
         flushOutput()
-        let follower = Follower(id: id, address: peer, request: start.request)
-        let composition = core.composition
+        let follower = Follower(id: id, address: peer, request: start.request, end: start.feed.end)
+        let (composition, engine) = (core.composition, core.engine)
         let sender = WALSender(
             start, engine: core.engine, follower: follower, channel: channel,
             settings: .init(
                 inFlightBytes: core.configuration.followerBufferBytes,
                 timeoutSeconds: core.configuration.followerTimeoutSeconds),
-            archived: { composition.archivedLSN }, logger: core.logger)
+            archived: { engine.archivedUpstream ?? composition.archivedLSN }, logger: core.logger)
         core.followers.add(follower)
         core.followers.senders += 1
         let (loop, core) = (core.loop, core)
@@ -78,7 +77,7 @@ extension ClientConnection {
             if let slot = follower.slot { core.slotsInUse.give(slot) }
             loop.execute { core.senderEnded() }
         }
-        stream = (sender, start.feed.end)
+        stream = sender
         guard sender.begin(ended: ended) else {
             ended()
             return fail("UNAVAILABLE the system has no thread for another follower")
@@ -93,7 +92,7 @@ extension ClientConnection {
 
     /// The connection is gone.
     func endStream() {
-        guard let (sender, _) = stream else { return }
+        guard let sender = stream else { return }
         stream = nil
         core.followers.remove(sender.follower)
         sender.stop()
@@ -103,7 +102,7 @@ extension ClientConnection {
 
     /// Takes what the follower says. Anything but an acknowledgement ends the connection.
     func takeAcknowledgements() {
-        guard let (sender, end) = stream else { return }
+        guard let sender = stream else { return }
         var isNew = false
         let wrong = input.withUnsafeReadableBytes { bytes -> String? in
             while true {
@@ -114,7 +113,7 @@ extension ClientConnection {
                 case .request(let count):
                     parsed += count
                     let arguments = parser.arguments(in: rest)
-                    let limit = min(core.engine.durableLSN, end ?? .max)
+                    let limit = min(core.engine.durableLSN, LSN(sender.follower.end.load(ordering: .relaxed)))
                     guard let positions = Self.acknowledgement(arguments, limit) else {
                         return
                             "a follower sends ACK written flushed applied clock, of what it was sent, and nothing else"

@@ -74,8 +74,8 @@ final class ClientConnection: ChannelDuplexHandler {
     var tracksLSN = false
     /// Something was changed in this turn.
     var turnHasWritten = false
-    /// Once it has become a stream: who sends, and where its timeline ends.
-    var stream: (sender: WALSender, end: LSN?)?
+    /// Once it has become a stream: who sends.
+    var stream: WALSender?
     var readIsHeld = false
     var inputHasEnded = false
     var countedInput = 0

@@ -19,15 +19,18 @@ final class Follower: Sendable {
     let timeline: TimelineID
     /// Everything below was handed to the connection.
     let sent: Atomic<UInt64>
+    /// Where its timeline was left, as far as is known.
+    let end: Atomic<UInt64>
     private let confirmed: Mutex<(positions: Positions, at: NIODeadline)>
 
-    init(id: Int, address: String, request: ReplicateRequest) {
+    init(id: Int, address: String, request: ReplicateRequest, end: LSN?) {
         self.id = id
         self.address = address
         node = request.node
         slot = request.slot
         timeline = request.timeline
         sent = Atomic(request.lsn.rawValue)
+        self.end = Atomic((end ?? .max).rawValue)
         confirmed = Mutex((Positions(), .now()))
     }
 

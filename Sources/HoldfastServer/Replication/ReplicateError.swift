@@ -13,7 +13,7 @@ enum ReplicateError: Error, Equatable {
     case gone(LSN, TimelineID)
     case slotInvalid(String, why: String)
     case slotInUse(String)
-    /// Followers of followers are not in this release.
+    /// The asker may want the leader.
     case isFollower
 
     /// The error reply: code, then a diagnosis on one line.
@@ -49,8 +49,9 @@ enum ReplicateError: Error, Equatable {
         case .isFollower:
             "UNAVAILABLE "
                 + Diagnosis(
-                    "this node is a follower itself", why: "followers of followers are not in this release",
-                    next: "follow its leader", status: .unavailable
+                    "this node is a follower itself", why: "the asker looks for a leader",
+                    next: "follow its leader; or name this node alone under follow: to follow a follower",
+                    status: .unavailable
                 ).description.replacing("\n", with: "; ")
         case .slotInUse(let slot):
             text(

@@ -1,7 +1,7 @@
 import HoldfastCore
 import HoldfastWAL
 
-/// What a follower asks for: `REPLICATE slot timeline lsn [SYSTEM id] [TOKEN token] [CHAIN crc] [NODE name] [VERSION n]`.
+/// What a follower asks for: `REPLICATE slot timeline lsn [SYSTEM id] [TOKEN token] [CHAIN crc] [NODE name] [CASCADE yes] [VERSION n]`.
 struct ReplicateRequest: Equatable, Sendable {
     static let version = 1
 
@@ -15,6 +15,8 @@ struct ReplicateRequest: Equatable, Sendable {
     var token: TimelineToken?
     var chain: UInt32?
     var node = ""
+    /// Whether this server may be a follower itself.
+    var cascades = false
 
     /// Reads the request's words. Throws an error reply.
     init(_ words: [String]) throws(ReplicateError) {
@@ -52,6 +54,9 @@ struct ReplicateRequest: Equatable, Sendable {
         case "NODE":
             guard ObjectName.isValid(value) else { throw bad() }
             node = value
+        case "CASCADE":
+            guard value == "yes" else { throw bad() }
+            cascades = true
         case "VERSION":
             guard value == "\(Self.version)" else {
                 throw .malformed("version \"\(printable(value))\" of the stream is unknown here")

@@ -21,8 +21,9 @@ struct ReplicationStart: Sendable {
         if let system = request.system, system != status.systemIdentifier {
             throw ReplicateError.foreign(system, own: status.systemIdentifier)
         }
-        history = try engine.timelineHistory()
+        // In this order: what is durable lies on the history, also while a follower goes over to another timeline.
         durable = engine.durableLSN
+        history = try engine.timelineHistory()
         let (timeline, lsn) = (request.timeline, request.lsn)
         func diverged(_ why: String) -> ReplicateError { .diverged(at: lsn, timeline, why: why) }
         guard let entry = history.entry(timeline) else {

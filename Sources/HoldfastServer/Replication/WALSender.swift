@@ -104,7 +104,12 @@ final class WALSender: Sendable {
                 if isFinishing.load(ordering: .sequentiallyConsistent) { room.waitBriefly() }
                 continue
             }
+            // In this order: what is durable lies on the history, also while this node goes over to another timeline.
             let durable = engine.durableLSN
+            if let history = engine.followedHistory {
+                guard feed.follow(history, from: state.position) else { return "this node went another way" }
+                follower.end.store((feed.end ?? .max).rawValue, ordering: .relaxed)
+            }
             do {
                 if state.position < min(durable, feed.end ?? .max) {
                     guard try send(&state, durable) else {
