@@ -63,7 +63,9 @@ package struct ReplyParser {
 
     /// As `next`, but a bulk string is not copied.
     mutating func nextMessage(in input: UnsafeRawBufferPointer) -> MessageStep {
-        guard open.isEmpty, input.first == UInt8(ascii: "$") else { return .other(next(in: input)) }
+        // Nothing is begun with nothing: what comes may be a bulk string.
+        guard let type = input.first else { return .other(.needMore) }
+        guard open.isEmpty, type == UInt8(ascii: "$") else { return .other(next(in: input)) }
         switch read(input, at: 0) {
         case .needMore: return .other(.needMore)
         case .failed(let why): return .other(.failed(why))

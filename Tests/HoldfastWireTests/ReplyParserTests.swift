@@ -159,6 +159,23 @@ struct ReplyParserTests {
         }
     }
 
+    @Test("a stream's message is found where it lies, however its bytes come, and none of them before it")
+    func messages() {
+        let bytes = Array("$5\r\nab\r\nc\r\n".utf8)
+        for cut in 0..<bytes.count {
+            var parser = ReplyParser()
+            bytes.withUnsafeBytes { all in
+                let part = UnsafeRawBufferPointer(rebasing: all[..<cut])
+                if case .other(.needMore) = parser.nextMessage(in: part) {} else { Issue.record("at \(cut)") }
+                guard case .bulk(let body, bytes: 11) = parser.nextMessage(in: all) else {
+                    Issue.record("no message behind \(cut) bytes")
+                    return
+                }
+                #expect(Array(body) == Array("ab\r\nc".utf8))
+            }
+        }
+    }
+
     @Test("an error's text cannot break out of its line")
     func injection() {
         let writer = ReplyWriter()
