@@ -14,6 +14,8 @@ final class GrowingArchive: FollowerSource, Sendable {
         var segments: [SegmentName: [UInt8]] = [:]
         var histories: [TimelineID: [UInt8]] = [:]
         var isAway = false
+        /// So many claims are written, and the caller hears nothing.
+        var lostAnswers = 0
     }
     struct Away: Error {}
     private let state = Mutex(State())
@@ -24,6 +26,8 @@ final class GrowingArchive: FollowerSource, Sendable {
             state.segments[name] = bytes
         }
     }
+    func loseAnswers(_ count: Int) { state.withLock { $0.lostAnswers = count } }
+    func remove(_ name: SegmentName) { state.withLock { $0.segments[name] = nil } }
     func setAway(_ isAway: Bool) { state.withLock { $0.isAway = isAway } }
     var names: Set<SegmentName> { state.withLock { Set($0.segments.keys) } }
     var claims: [TimelineID] { state.withLock { $0.histories.keys.sorted() } }
@@ -57,9 +61,17 @@ final class GrowingArchive: FollowerSource, Sendable {
                 return
             }
             state.histories[timeline] = history
+            if state.lostAnswers > 0 {
+                state.lostAnswers -= 1
+                throw Away()
+            }
         }
     }
     func replayEnded() {}
+    func isRefusal(_ error: any Error) -> Bool { !(error is Away) }
+    func requireUnused(_ timeline: TimelineID) throws {
+        guard !names.contains(where: { $0.timeline == timeline }) else { throw Unexpected("\(timeline) has log") }
+    }
     func histories(above timeline: TimelineID) throws -> [[UInt8]] {
         try state.withLock { state in
             if state.isAway { throw Away() }
@@ -174,8 +186,11 @@ final class FollowedCluster {
     }
 
     /// Opens a follower. `isTight`: with so little memory that replay must write pages to go on.
-    func open(_ disk: SimulatedDisk, cachePages: Int = 256, isTight: Bool = false) throws -> Engine {
+    func open(
+        _ disk: SimulatedDisk, cachePages: Int = 256, isTight: Bool = false, instance: String = ""
+    ) throws -> Engine {
         var options = quietOptions(cachePages: cachePages)
+        options.instance = instance
         if isTight {
             options.versionBytes = 16 * Page.bytes
             options.transactionBytes = 160 * Page.bytes
