@@ -34,7 +34,8 @@ extension ServerTests {
         func refused() async throws {
             try await ServedEngine.with { served in
                 let client = try served.administrator()
-                #expect(try client("DIGEST", "PIN", "7/0", "1").errorText?.hasPrefix("BUSY this node has no state") == true)
+                #expect(
+                    try client("DIGEST", "PIN", "7/0", "1").errorText?.hasPrefix("BUSY this node has no state") == true)
                 for call in ["DIGEST PIN x 1", "DIGEST PIN 0/0 -1", "DIGEST PIN 0/0", "DIGEST NOW"] {
                     #expect(try client.pipeline([call])[0].errorText?.hasPrefix("ERR ") == true, "\(call)")
                 }
@@ -54,7 +55,8 @@ extension ServerTests {
                 let loading = "LOADING"[...], none: Substring? = nil
                 #expect(
                     replies == [loading, loading, loading, loading, none, loading, "EXECABORT", none, none, none])
-                #expect(try served.administrator()("BACKUP", "START", "l", "FAST").errorText?.hasPrefix("LOADING") == true)
+                #expect(
+                    try served.administrator()("BACKUP", "START", "l", "FAST").errorText?.hasPrefix("LOADING") == true)
                 #expect(try served.administrator()("PROMOTE").errorText?.hasPrefix("LOADING") == true)
                 let status = try served.administrator()("STATUS")
                 #expect(status["verified"]?.text == "pending")

@@ -124,7 +124,11 @@ struct ProvisionRuns {
                 kill(job, "unpacking")
                 continue
             }
-            guard job.wait() == 0 else { throw NeverHappened(what: "\(node.name) is unpacked", errors: job.errors) }
+            // The kill may have met it when all was done: then there is nothing to repeat, and the command says so.
+            let isWhole = attempt > 0 && job.wait() == 73 && job.errors.contains("already holds this cluster's data")
+            guard job.wait() == 0 || isWhole else {
+                throw NeverHappened(what: "\(node.name) is unpacked", errors: job.errors)
+            }
             break
         }
         // Replay from the archive, and whatever it has come to by then.
