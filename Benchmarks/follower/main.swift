@@ -10,4 +10,11 @@
 // Every server is this machine's, on unix sockets, so that a leader shares its cores with its followers and with the
 // clients. Everything durable is synced as each side does by default. The system's cache is warm for both.
 
-FollowerBenchmark.main()
+// `bench-follower soak-provision` measures nothing beside anybody: it proves that a follower is made whole though it is killed
+// at random moments of every step, and shows what that does to the leader's writes.
+
+if CommandLine.arguments.dropFirst().first == "soak-provision" {
+    ProvisionSoak.main(Array(CommandLine.arguments.dropFirst(2)))
+} else {
+    FollowerBenchmark.main()
+}

@@ -138,7 +138,7 @@ public final class Engine: @unchecked Sendable {
     /// Opens a node that waits at its recovery target for writing, on a new timeline. Durable when it returns; after an
     /// error the node still waits, and the call may be repeated: unless a sync failed, which stops the node for good.
     /// - Throws: `notPaused`, `stopped`, what the claim of the timeline refused.
-    public func promote() throws {
+    public func promote(_ options: PromotionOptions = PromotionOptions()) throws {
         try checkOpen()
         try paused.withLock { waiting in
             guard isPaused.load(ordering: .acquiring), let old = waiting?.log ?? follower?.log else {
@@ -147,7 +147,8 @@ public final class Engine: @unchecked Sendable {
             if let why = failure.reason { throw EngineError.stopped(why) }
             let (log, end): (any EngineLog, LSN)
             do {
-                (log, end) = try waiting?.promote() ?? follower!.promote()  // One of them there is.
+                if waiting != nil, options != PromotionOptions() { throw PromotionError.onlyFollowers }
+                (log, end) = try waiting?.promote() ?? follower!.promote(options)  // One of them there is.
             } catch EngineError.disk(let error) where error.isFailedSync {
                 // The kernel has marked what it could not write as clean: a second sync would say yes to nothing.
                 throw stopForGood(error)

@@ -50,6 +50,8 @@ public struct EngineOptions: Sendable {
     public var verifiesRedo = false
     /// What `verifiesRedo` carries out; tests plant a wrong one.
     var redo: RedoVerifier.Redo = { change, page, end in try apply(change, to: page, commitEnd: end) }
+    /// Which directory on which host this is, in one line: what a follower claimed before it crashed is taken up by itself alone.
+    public var instance = ""
     /// Where a restored directory finds its log; needed while it holds `recovery.signal`.
     public var recovery: (any RecoverySource)?
     /// Called when the archive's log has been replayed to where it ends or the target is, before the pages are written: from

@@ -71,11 +71,40 @@ package final class ArchiveRecoverySource: FollowerSource {
         if !takesOver, case .fresh(let holder) = try repository.standing(ofLease: LockName.leader) {
             throw ReplicaError.leaderLives(cluster: repository.cluster, holder: holder.display)
         }
-        return try repository.timelineToClaim(own: own, forced: isForced)
+        do {
+            return try repository.timelineToClaim(own: own, forced: isForced)
+        } catch RepositoryError.foreignClaim(let timeline) {
+            throw ReplicaError.claimed(timeline, by: Self.claimer(of: timeline, repository))
+        }
     }
 
     package func claim(_ timeline: TimelineID, history: [UInt8]) throws {
-        try repository.claim(timeline, history: history)
+        do {
+            try repository.claim(timeline, history: history)
+        } catch RepositoryError.claimLost(let timeline) {
+            throw ReplicaError.claimed(timeline, by: Self.claimer(of: timeline, repository))
+        }
+    }
+
+    /// Who claimed a timeline and when, as far as the repository tells: `promoted by b, at 2026-11-24T02:00:00Z`.
+    package static func claimer(of timeline: TimelineID, _ repository: Repository) -> String {
+        let reason = (try? repository.history(timeline)).flatMap { $0 }.flatMap {
+            try? TimelineHistory(decoding: $0).current.reason
+        }
+        let time = (try? repository.store.describe(repository.layout.history(timeline))).flatMap { $0 }?.modified
+        return "\(reason ?? "nobody says who")\(time.map { ", at \($0)" } ?? "")"
+    }
+
+    package func isRefusal(_ error: any Error) -> Bool { !(error is StoreError) }
+
+    /// A node that leads has an agent that renews `locks/leader`, or has log in the archive, or both.
+    package func requireUnused(_ timeline: TimelineID) throws {
+        if case .fresh(let holder) = try repository.standing(ofLease: LockName.leader) {
+            throw ReplicaError.leaderLives(cluster: repository.cluster, holder: holder.display)
+        }
+        guard try archive.inventory(of: timeline).ranges.isEmpty else {
+            throw ReplicaError.claimUsed(timeline, by: Self.claimer(of: timeline, repository))
+        }
     }
 
     package func histories(above timeline: TimelineID) throws -> [[UInt8]] {

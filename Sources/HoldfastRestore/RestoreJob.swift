@@ -72,7 +72,7 @@ package struct RestoreJob: Sendable {
         if let follower = request.follower {
             let signal = StandbySignal(
                 cluster: repository.cluster, backup: backup.id.description, hold: hold, follow: follower.leaders,
-                node: follower.node, slot: follower.slot)
+                node: follower.node, slot: follower.slot, isToBeVerified: follower.isToBeVerified)
             try directory.write(StandbySignal.fileName, signal.encoded)
         } else {
             try directory.write(RecoverySignal.fileName, recovery(plan, hold: hold).encoded)

@@ -37,6 +37,8 @@ package struct FollowerOrder: Sendable, Equatable {
     package var node: String
     /// The replication slot that it asks for.
     package var slot: String?
+    /// Its content is compared with the leader's before it serves any.
+    package var isToBeVerified = false
 
     package init(leaders: [String], node: String, slot: String?) {
         self.leaders = leaders

@@ -61,7 +61,8 @@ package final class LeaderServer: Service, Sendable {
     /// other machines reach without TLS and users, or files of theirs that cannot be used.
     package init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings = RuntimeSettings(),
-        identity: ServerIdentity, composition: any ServerComposition, logger: Logger
+        identity: ServerIdentity, composition: any ServerComposition, content: ContentGate = ContentGate(),
+        logger: Logger
     ) throws {
         guard configuration.listen != nil || configuration.socket != nil else { throw ServerError.nothingToListenOn }
         tcpAddress = try configuration.listen.map { try Listeners.resolve($0).address }
@@ -73,7 +74,7 @@ package final class LeaderServer: Service, Sendable {
         (stopped, stopping) = AsyncStream.makeStream()
         core = ServerCore(
             engine: engine, configuration: configuration, settings: settings, identity: identity,
-            composition: composition, logger: logger, access: access, loop: group.any(),
+            composition: composition, content: content, logger: logger, access: access, loop: group.any(),
             pools: (writer, readers, physical, logins))
     }
 

@@ -1,3 +1,4 @@
+import HoldfastEngine
 import HoldfastWire
 
 /// Where the server listens and what it bounds.
@@ -86,7 +87,7 @@ package struct RuntimeSettings: Sendable, Equatable {
 /// What the server needs of whoever composes it: the parts that know of archives, timelines and the process.
 package protocol ServerComposition: Sendable {
     /// Opens a node that is paused at its recovery target for writing; blocking. Returns what `PROMOTE` answers.
-    func promote() throws -> [(name: String, value: WireValue)]
+    func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)]
     /// The state of the archive for `STATUS` and `INFO`; nil when archiving is off. Cheap.
     func archiveReport() -> ArchiveReport?
     /// Applies settings that were checked; throws when one cannot be.

@@ -16,6 +16,8 @@ final class ServerCore: @unchecked Sendable {
     let configuration: ServerConfiguration
     let identity: ServerIdentity
     let composition: any ServerComposition
+    /// Looked at before each command.
+    let content: ContentGate
     let logger: Logger
     let loop: any EventLoop
     let services: CommandServices
@@ -51,7 +53,8 @@ final class ServerCore: @unchecked Sendable {
 
     init(
         engine: Engine, configuration: ServerConfiguration, settings: RuntimeSettings, identity: ServerIdentity,
-        composition: any ServerComposition, logger: Logger, access: ServerAccess, loop: any EventLoop,
+        composition: any ServerComposition, content: ContentGate, logger: Logger, access: ServerAccess,
+        loop: any EventLoop,
         pools: (writer: NIOThreadPool, readers: NIOThreadPool, physical: NIOThreadPool, logins: NIOThreadPool)
     ) {
         self.engine = engine
@@ -59,6 +62,7 @@ final class ServerCore: @unchecked Sendable {
         self.settings = settings
         self.identity = identity
         self.composition = composition
+        self.content = content
         self.logger = logger
         self.loop = loop
         self.access = access
@@ -247,7 +251,7 @@ final class ServerCore: @unchecked Sendable {
             identity: identity, statistics: statistics, clients: connections.count,
             maximumClients: configuration.maximumConnections, syncMicroseconds: pace.averageMicroseconds,
             syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gate.isDegraded,
-            blockedClients: waits.count)
+            blockedClients: waits.count, content: content.state)
     }
 }
 
@@ -297,6 +301,7 @@ struct ServerReport: Sendable {
     var isDegraded: Bool
     /// In `WAIT` and `WAITLSN`.
     var blockedClients: Int
+    var content: ContentGate.State
 
     var uptimeSeconds: Int { Int((NIODeadline.now() - statistics.started).nanoseconds / 1_000_000_000) }
 }

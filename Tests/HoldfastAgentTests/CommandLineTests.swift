@@ -22,7 +22,7 @@ struct CommandLineTests {
 
     @Test(
         "a command that is not in this release names itself and ends with 64",
-        arguments: ["verify", "expire", "annotate", "keep", "slot"])
+        arguments: ["verify", "expire", "annotate", "keep"])
     func absent(command: String) throws {
         let result = try BuiltBinary.run([command, "--whatever", "x"])
         #expect(result.status == 64)

@@ -45,7 +45,7 @@ struct CommandTests {
     @Test(
         "commands, types and options of later releases end with 64 and change nothing",
         arguments: [
-            ["verify"], ["expire"], ["annotate"], ["keep"], ["slot"], ["backup", "--type", "incr"],
+            ["verify"], ["expire"], ["annotate"], ["keep"], ["backup", "--type", "incr"],
             ["restore", "--delta"],
         ])
     func later(arguments: [String]) throws {

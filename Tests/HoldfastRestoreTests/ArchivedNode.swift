@@ -56,7 +56,7 @@ final class ArchivedNode: Sendable {
 
     /// Nothing but the engine.
     private struct Alone: ServerComposition {
-        func promote() throws -> [(name: String, value: WireValue)] { [] }
+        func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] { [] }
         func archiveReport() -> ArchiveReport? { ArchiveReport(queuedSegments: 0, queuedBytes: 0, archivedLSN: nil) }
         func apply(_ settings: RuntimeSettings) throws {}
         func shutdown() {}

@@ -11,7 +11,7 @@ import Testing
 @Suite("A follower of a timeline that was left gets it to its end, and is told where it goes on", .serialized)
 struct LeftTimelineTests {
     private struct Alone: ServerComposition {
-        func promote() throws -> [(name: String, value: WireValue)] { [] }
+        func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] { [] }
         func archiveReport() -> ArchiveReport? { nil }
         func apply(_ settings: RuntimeSettings) throws {}
         func shutdown() {}

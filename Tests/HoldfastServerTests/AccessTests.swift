@@ -23,12 +23,12 @@ extension ServerTests {
             .config: "CONFIG GET save", .info: "INFO", .role: "ROLE", .wait: "WAIT 0 0", .waitlsn: "WAITLSN 0/0 1",
             .lastsave: "LASTSAVE",
             .status: "STATUS", .checkpoint: "CHECKPOINT", .wal: "WAL SWITCH", .restorepoint: "RESTOREPOINT p",
-            .promote: "PROMOTE", .check: "CHECK", .backup: "BACKUP START l FAST", .slot: "SLOT LIST",
+            .promote: "PROMOTE", .check: "CHECK", .backup: "BACKUP START l FAST", .slot: "SLOT LIST", .digest: "DIGEST",
             .replicate: "REPLICATE s 1 0/0",
             .shutdown: "SHUTDOWN", .quit: "QUIT",
         ]
         private static let administrative: Set<Command> = [
-            .status, .checkpoint, .wal, .restorepoint, .promote, .check, .backup, .slot, .replicate, .shutdown,
+            .status, .checkpoint, .wal, .restorepoint, .promote, .check, .backup, .slot, .digest, .replicate, .shutdown,
         ]
 
         @Test("S5: every command by nobody and by the server's own user")

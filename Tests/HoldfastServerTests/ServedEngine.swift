@@ -14,19 +14,22 @@ final class ServedEngine: ServerComposition {
     let engine: Engine
     let server: LeaderServer
     let addresses: LeaderServer.Addresses
+    let content = ContentGate()
     private let told: Told
 
     /// What the composition hears.
     final class Told: ServerComposition {
         let shutdowns = Atomic(0)
         let settings = Mutex<RuntimeSettings?>(nil)
-        func promote() throws -> [(name: String, value: WireValue)] { [("timeline", .integer(2))] }
+        func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] {
+            [("timeline", .integer(2))]
+        }
         func archiveReport() -> ArchiveReport? { nil }
         func apply(_ new: RuntimeSettings) throws { settings.withLock { $0 = new } }
         func shutdown() { shutdowns.add(1, ordering: .relaxed) }
     }
 
-    func promote() throws -> [(name: String, value: WireValue)] { try told.promote() }
+    func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] { try told.promote(options) }
     func archiveReport() -> ArchiveReport? { nil }
     func apply(_ settings: RuntimeSettings) throws { try told.apply(settings) }
     func shutdown() { told.shutdown() }
@@ -53,7 +56,8 @@ final class ServedEngine: ServerComposition {
         logger.logLevel = .critical
         server = try LeaderServer(
             engine: engine, configuration: configuration,
-            identity: ServerIdentity(version: "0.0-test", data: directory.path), composition: told, logger: logger)
+            identity: ServerIdentity(version: "0.0-test", data: directory.path), composition: told,
+            content: content, logger: logger)
         addresses = try await server.start()
     }
 

@@ -61,7 +61,7 @@ final class HoldfastNode {
 
     // MARK: Processes
 
-    func launchServer() throws { server = try launch(["serve"]) }
+    func launchServer(_ arguments: [String] = []) throws { server = try launch(["serve"] + arguments) }
     func startAgent() throws { agent = try launch(["agent"]) }
 
     func start() throws {

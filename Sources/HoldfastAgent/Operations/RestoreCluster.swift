@@ -32,9 +32,11 @@ package struct RestoreCluster: Sendable {
     }
 
     /// The node will follow these leaders, or those of the configuration. Throws for what contradicts that.
-    package mutating func follow(_ leaders: [String], node: String?, slot: String?) throws {
+    package mutating func follow(
+        _ leaders: [String], node: String?, slot: String?, isToBeVerified: Bool = false
+    ) throws {
         guard !leaders.isEmpty else {
-            guard slot == nil, node == nil else { throw FollowError.withoutLeader }
+            guard slot == nil, node == nil, !isToBeVerified else { throw FollowError.withoutLeader }
             return
         }
         guard request.target == .latest, request.action == .promote, !request.isCopy, !request.takesOver else {
@@ -46,6 +48,7 @@ package struct RestoreCluster: Sendable {
             throw FollowError.badName(ObjectName.refusal(text, of: thing))
         }
         request.follower = FollowerOrder(leaders: leaders, node: name, slot: slot)
+        request.follower?.isToBeVerified = isToBeVerified
     }
 
     /// Why a follower cannot be made so.
@@ -58,7 +61,7 @@ package struct RestoreCluster: Sendable {
             switch self {
             case .withoutLeader:
                 Diagnosis(
-                    "--slot and --node are a follower's", next: "give --follow LEADER, or leave them out",
+                    "--slot, --node and --verify are a follower's", next: "give --follow LEADER, or leave them out",
                     status: .usage)
             case .withTarget:
                 Diagnosis(

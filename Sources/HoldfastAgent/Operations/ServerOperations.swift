@@ -43,8 +43,19 @@ package enum ServerOperations {
         return try report(server, ["RESTOREPOINT", name]) { "restore point \(name) at \($0["lsn"]?.text ?? "?")" }
     }
 
-    package static func promote(_ server: WireServer) throws -> Report {
-        try report(server, ["PROMOTE"]) { "promoted: timeline \($0["timeline"]?.text ?? "?")" }
+    package static func promote(_ server: WireServer, withoutRepository: Bool, isForced: Bool) throws -> Report {
+        var words = ["PROMOTE"]
+        if withoutRepository { words.append("WITHOUTREPOSITORY") }
+        if isForced { words.append("FORCE") }
+        return try report(server, words) { reply in
+            let timeline = reply["timeline"]?.text ?? "?"
+            guard case .boolean(false)? = reply["claimed"] else { return "promoted: timeline \(timeline)" }
+            return """
+                promoted: timeline \(timeline), WITHOUT THE REPOSITORY
+                  risk       \(OwedClaim.risk)
+                  next       bring the repository back: this node then claims its timeline, or stops and says who was first
+                """
+        }
     }
 
     private static func ask(_ server: WireServer, _ words: String...) throws(WireError) -> WireValue {
@@ -59,7 +70,9 @@ package enum ServerOperations {
         let client = try WireClient(to: server)
         defer { client.close() }
         let reply = try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
-        return Report(text: terminalSafe(line(reply)) + "\n", json: JSONValue(reply.pairs.map { .map($0) } ?? reply))
+        return Report(
+            text: terminalSafe(line(reply), keepingLines: true) + "\n",
+            json: JSONValue(reply.pairs.map { .map($0) } ?? reply))
     }
 
     private static func plain(_ value: JSONValue) -> String {

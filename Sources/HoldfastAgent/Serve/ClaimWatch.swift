@@ -5,11 +5,12 @@ import Logging
 import ServiceLifecycle
 
 /// Looks regularly whether another node has claimed a newer timeline, and ends the service when one has: a leader that
-/// was left behind must not accept writes.
+/// was left behind must not accept writes. A timeline that was opened without the repository is claimed here first.
 struct ClaimWatch: NamedService {
     /// Opened at the first look that succeeds: at the start the repository may be away.
     let configuration: Configuration
     let system: SystemIdentifier
+    let disk: RealDisk
     let engine: Engine
     let log: Logger
     private static let everyMilliseconds = 2000
@@ -20,10 +21,14 @@ struct ClaimWatch: NamedService {
         while await Pause.milliseconds(Self.everyMilliseconds) {
             guard engine.status.role == .leader else { continue }
             let (known, configuration, system) = (opened, configuration, system)
-            let own = engine.status.timeline
+            let (own, token) = (engine.status.timeline, engine.status.timelineToken)
+            let (disk, log) = (disk, log)
             do {
                 let (repository, claim) = try await BlockingWork.run("claims") {
                     let repository = try known ?? ClusterAccess(configuration).repository(expecting: system)
+                    if try OwedClaim.settle(disk, own, token, repository) {
+                        log.notice("the repository has this timeline now", metadata: ["timeline": "\(own.rawValue)"])
+                    }
                     return (repository, try repository.claim(above: own))
                 }
                 opened = repository

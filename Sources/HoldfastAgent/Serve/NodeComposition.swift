@@ -11,6 +11,7 @@ final class NodeComposition: ServerComposition {
     private struct State {
         var settings: RuntimeSettings
         var isElected = false
+        var content: ContentGate?
         var shutdown: (@Sendable () -> Void)?
         var isShuttingDown = false
         var report: ArchiveReport?
@@ -42,6 +43,12 @@ final class NodeComposition: ServerComposition {
         set { state.withLock { $0.isElected = newValue } }
     }
 
+    /// Whether what the node holds may be served: a node that must not show it is not promoted.
+    var content: ContentGate? {
+        get { state.withLock { $0.content } }
+        set { state.withLock { $0.content = newValue } }
+    }
+
     var archiveTimeoutMilliseconds: Int? {
         state.withLock { $0.settings.archiveTimeoutSeconds.map { Int($0 * 1000) } }
     }
@@ -53,19 +60,23 @@ final class NodeComposition: ServerComposition {
     }
 
     /// `PROMOTE`, an operator's.
-    func promote() throws -> [(name: String, value: WireValue)] {
+    func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] {
         guard !state.withLock({ $0.isElected }) else { throw PromotedByFailover() }
-        return try open()
+        return try open(options)
     }
 
     /// `promote` whoever asks: opens the next timeline.
-    func open() throws -> [(name: String, value: WireValue)] {
-        try engine.promote()
+    func open(_ options: PromotionOptions = PromotionOptions()) throws -> [(name: String, value: WireValue)] {
+        if let content, content.isClosed { throw ContentUnverified(diagnosis: content.refusal) }
+        try engine.promote(options)
         let status = engine.status
+        let isOwed = try OwedClaim.of(disk, status.timeline, status.timelineToken) != nil
         log.notice(
             "promoted", metadata: ["timeline": "\(status.timeline.rawValue)", "lsn": "\(status.durableLSN)"])
+        if isOwed { log.critical("promoted without the repository", metadata: ["risk": "\(OwedClaim.risk)"]) }
         return [
             ("timeline", .integer(Int64(status.timeline.rawValue))), ("lsn", .simple(status.durableLSN.description)),
+            ("claimed", .boolean(!isOwed)),
         ]
     }
 
@@ -146,12 +157,23 @@ final class NodeComposition: ServerComposition {
             warnings.append(
                 "\(ready.count) WAL segments wait for the archive: check holdfast agent and the repository")
         }
+        let status = engine.status
+        if status.role == .leader,
+            (try? OwedClaim.of(disk, status.timeline, status.timelineToken)).flatMap({ $0 }) != nil
+        {
+            warnings.append("timeline \(status.timeline.rawValue) was opened without the repository: \(OwedClaim.risk)")
+        }
         var report = ArchiveReport(
             queuedSegments: ready.count, queuedBytes: ready.count * SegmentNumber.bytes,
             archivedLSN: archived?.description, lastArchivedSegment: done?.description, warnings: warnings)
         report.oldestSegment = oldest?.description
         return report
     }
+}
+
+/// What may not be shown may not become the truth.
+struct ContentUnverified: DiagnosableError {
+    var diagnosis: Diagnosis
 }
 
 /// Two that decide who leads would make two leaders.

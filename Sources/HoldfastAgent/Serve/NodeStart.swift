@@ -56,7 +56,13 @@ struct NodeStart: Sendable {
         repository = try Self.repository(access, control, isNeeded: signal != nil, log)
         // A copy reads the archive for its replay, and is nothing to it afterwards.
         isArchiving = !isCopy && !isWithoutArchive
-        if isArchiving, signal == nil, let repository { try Self.requireOwnTimeline(repository, control) }
+        if isArchiving, signal == nil, let repository {
+            if try OwedClaim.settle(disk, control.timeline, control.token, repository) {
+                log.notice(
+                    "the repository has this timeline now", metadata: ["timeline": "\(control.timeline.rawValue)"])
+            }
+            try Self.requireOwnTimeline(repository, control)
+        }
     }
 
     /// A repository that is away is no reason not to serve: segments wait in `wal/`. One that is another cluster's is.
@@ -155,6 +161,8 @@ package enum ServeError: DiagnosableError, Equatable {
     case archivingRecorded(String)
     case recoveryNeedsRepository(String, backup: String)
     case fenced(own: TimelineID, claimed: TimelineID)
+    /// Another node claimed the timeline that this one opened without the repository.
+    case claimTaken(TimelineID, by: String, since: LSN)
     case privateTimeline(TimelineID)
 
     package var diagnosis: Diagnosis {
@@ -175,6 +183,14 @@ package enum ServeError: DiagnosableError, Equatable {
                 "this leader must not accept writes any more", at: "timeline \(own.rawValue)",
                 why: "another node has claimed timeline \(claimed.rawValue) in the repository",
                 next: "bring it back as that node's follower: holdfast rewind --from its address", status: .dataError)
+        case .claimTaken(let timeline, let claimer, let lsn):
+            Diagnosis(
+                "this leader must not accept writes any more", at: "timeline \(timeline.rawValue)",
+                why: "it was opened without the repository, and another node has claimed that timeline there: "
+                    + printable(claimer, limit: 300),
+                next: "what was written here since \(lsn) is in this directory alone: take what you need from it "
+                    + "(holdfast dump --data), keep it, and restore this node anew with --follow",
+                status: .dataError)
         case .privateTimeline(let timeline):
             Diagnosis(
                 "this node is a copy that must not use the repository", at: "timeline \(timeline.rawValue)",

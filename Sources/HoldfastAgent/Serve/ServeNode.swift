@@ -19,20 +19,23 @@ package struct ServeNode: Sendable {
     private let configuration: Configuration
     private let isWithoutArchive: Bool
     private let verifiesWAL: Bool
+    private let verifiesContent: Bool
     private let isInsecure: Bool
     private let log: Logger
 
     /// - Parameters:
     ///   - isWithoutArchive: `--no-archive`: neither reads nor feeds the repository.
     ///   - verifiesWAL: `--verify-wal`: redo of each commit is compared with its pages before it is logged.
+    ///   - verifiesContent: `--verify`: a follower serves nothing before it was compared with its leader.
     ///   - isInsecure: `--insecure`: everybody may do everything, on any address.
     package init(
-        _ configuration: Configuration, isWithoutArchive: Bool, verifiesWAL: Bool = false, isInsecure: Bool = false,
-        log: Logger
+        _ configuration: Configuration, isWithoutArchive: Bool, verifiesWAL: Bool = false,
+        verifiesContent: Bool = false, isInsecure: Bool = false, log: Logger
     ) {
         self.configuration = configuration
         self.isWithoutArchive = isWithoutArchive
         self.verifiesWAL = verifiesWAL
+        self.verifiesContent = verifiesContent
         self.isInsecure = isInsecure
         self.log = log
     }
@@ -49,6 +52,7 @@ package struct ServeNode: Sendable {
             checkpointWALBytes: configuration.server.checkpointWALBytes,
             checkpointSeconds: Swift.max(1, configuration.server.checkpointEvery / 1000))
         options.archiving = start.isArchiving
+        options.instance = Self.instance(of: data)
         options.slotWALBytes = configuration.server.slotWALBytes
         options.verifiesRedo = verifiesWAL
         if verifiesWAL { log.notice("redo of every commit is verified: writes take longer") }
@@ -83,9 +87,13 @@ package struct ServeNode: Sendable {
             logLevel: configuration.logLevel.rawValue)
         settings.synchronous = configuration.synchronous
         let composition = NodeComposition(engine, disk, settings: settings, isArchiving: start.isArchiving, log: log)
+        let content = ContentGate()
+        let verification = try verification(engine, disk, content)
+        composition.content = content
         let server = try LeaderServer(
             engine: engine, configuration: serverConfiguration(), settings: settings,
-            identity: ServerIdentity(version: HoldfastVersion.text, data: data), composition: composition, logger: log)
+            identity: ServerIdentity(version: HoldfastVersion.text, data: data), composition: composition,
+            content: content, logger: log)
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
             .init(service: server, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
@@ -94,11 +102,15 @@ package struct ServeNode: Sendable {
             let stream = StreamService(engine: engine, configuration: configuration, elected: elected, log: log)
             services.append(.init(service: stream))
         }
+        if let verification {
+            services.append(.init(service: verification, failureTerminationBehavior: .gracefullyShutdownGroup))
+        }
         // A copy neither archives nor yields to claims: it is nothing to the repository.
         if start.isArchiving {
             services.append(.init(service: SegmentSwitcher(engine: engine, composition: composition, log: log)))
             let watch = ClaimWatch(
-                configuration: configuration, system: engine.status.systemIdentifier, engine: engine, log: log)
+                configuration: configuration, system: engine.status.systemIdentifier, disk: disk, engine: engine,
+                log: log)
             services.append(.init(service: watch, failureTerminationBehavior: .gracefullyShutdownGroup))
         }
         let group = ServiceGroup(
@@ -108,6 +120,25 @@ package struct ServeNode: Sendable {
         let hangUp = HangUpSignal { server.reload() }
         defer { hangUp.cancel() }
         try await group.run()
+    }
+
+    /// Closes the gate of a follower that is to be verified. Nobody is served yet, and nothing else writes the signal.
+    private func verification(
+        _ engine: Engine, _ disk: RealDisk, _ gate: ContentGate
+    ) throws -> ContentVerification? {
+        guard let follower = engine.logFollower else {
+            if verifiesContent { log.notice("this node leads: there is nothing to compare its content with") }
+            return nil
+        }
+        guard verifiesContent || follower.signal.isToBeVerified else { return nil }
+        if !follower.signal.isToBeVerified {
+            var signal = follower.signal
+            signal.isToBeVerified = true
+            try disk.replaceAtomically(StandbySignal.fileName, with: signal.encoded)
+        }
+        gate.set(.pending(problem: nil))
+        log.notice("nothing is served before the content was compared with the leader's")
+        return ContentVerification(engine: engine, disk: disk, gate: gate, server: configuration.server(at:), log: log)
     }
 
     /// With `failover:` nothing is written before the leader's key is this node's, and what a follower streams from is
@@ -136,6 +167,15 @@ package struct ServeNode: Sendable {
         if let listen = server.listen, !listen.isLoopback { return listen }
         return server.socket.map { .unix(path: WorkingDirectory.absolute($0)) } ?? server.listen
             ?? ServerSettings.defaultListen
+    }
+
+    /// Which directory on which host: a copy of it, there or elsewhere, is another instance.
+    private static func instance(of data: String) -> String {
+        var status = stat()
+        guard stat(data, &status) == 0 else { return "" }
+        let machine = (try? String(contentsOfFile: "/etc/machine-id", encoding: .utf8))?.trimmingCharacters(
+            in: .whitespacesAndNewlines)
+        return "\(ProcessInfo.processInfo.hostName) \(machine ?? "-") \(status.st_dev):\(status.st_ino)"
     }
 
     /// The system's default of 1,024 is for processes that serve nobody.

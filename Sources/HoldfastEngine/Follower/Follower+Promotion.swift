@@ -2,13 +2,13 @@ import HoldfastCore
 import HoldfastWAL
 
 extension Follower {
-    func promote() throws -> (log: any EngineLog, end: LSN) {
+    func promote(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {
         try locked { state in
             guard !state.isBroken else { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
             state.isPromoting = true
         }
         do {
-            return try finishAndOpen()
+            return try finishAndOpen(options)
         } catch {
             locked { $0.isPromoting = false }
             if failure.reason == nil, let engine, !isStopping { start(engine) }
@@ -16,7 +16,7 @@ extension Follower {
         }
     }
 
-    private func finishAndOpen() throws -> (log: any EngineLog, end: LSN) {
+    private func finishAndOpen(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {
         // Whoever receives has left, or is refused from here on; what has come whole counts.
         receiving.lock()
         let received = locked { state in
@@ -48,11 +48,11 @@ extension Follower {
             throw EngineError.recoveryFailed(end, "nothing was replayed yet")
         }
         let history = replay.reader.history
-        guard history.entries.count == 1 || LogLayout.canonical(history.current.switchLSN) < end else {
-            // Two were promoted at once, or nearly: what the other has acknowledged since is not here.
-            throw EngineError.recoveryFailed(
-                end,
-                "timeline \(history.timeline) begins here (\(history.current.reason)), and this node has nothing of it")
+        for entry in history.entries.dropFirst() where LogLayout.canonical(entry.switchLSN) >= end {
+            // Two were promoted at once, or nearly: what the other has acknowledged since is not here. Or it never led: then
+            // its timeline stays in the history, with nothing on it, and whoever has it yields to the one above.
+            guard options.isForced else { throw PromotionError.claimed(entry.timeline, reason: entry.reason) }
+            try source.requireUnused(entry.timeline)
         }
         received?.close()
         segments.received = nil
@@ -60,7 +60,7 @@ extension Follower {
         _ = try raiseMinimum(to: end)
         let reached = Reached(end: end, chain: chain, timeline: history.timeline(at: end))
         let state = ReplayedState(replay)
-        let promotion = promotion(history)
+        let promotion = promotion(history, options)
         let begun = try promotion.begin(reached, state)
         try leaveTimeline(reached)
         let recovered = try promotion.finish(begun, state)
@@ -91,10 +91,11 @@ extension Follower {
         }
     }
 
-    private func promotion(_ history: TimelineHistory) -> Promotion<D> {
+    private func promotion(_ history: TimelineHistory, _ wish: PromotionOptions = .init()) -> Promotion<D> {
         Promotion(
             disk: disk, file: file, cache: cache, redo: redo, options: options, source: source,
-            order: PromotionOrder(reason: "promoted by \(signal.node)", usesArchive: true, takesNextClaim: false),
+            order: PromotionOrder(
+                reason: "promoted by \(signal.node)", usesArchive: true, takesNextClaim: false, options: wish),
             history: history, failure: failure)
     }
 
@@ -105,9 +106,14 @@ extension Follower {
             decoding: onDisk { () throws(DiskError) in try disk.readAll(PromoteSignal.path) })
         let promotion = promotion(replay.reader.history)
         if file.current.redo.lsn == begun.switchLSN { return (promotion, begun) }
-        if let bytes = try source.history(begun.timeline),
-            try TimelineHistory(decoding: bytes).current.token == begun.token
-        {
+        do {
+            let bytes = try source.history(begun.timeline)
+            if bytes == nil, begun.mayClaimLater { return (promotion, begun) }
+            if let bytes, try TimelineHistory(decoding: bytes).current.token == begun.token {
+                return (promotion, begun)
+            }
+        } catch {
+            guard begun.mayClaimLater, !source.isRefusal(error) else { throw error }
             return (promotion, begun)
         }
         try onDisk { () throws(DiskError) in

@@ -60,7 +60,8 @@ extension Follower {
 
     /// Redo on copies, which readers see with the whole batch.
     func apply(_ commit: AssembledCommit) throws {
-        if batch.bytes >= Self.batchBytes || writes.pages.count >= cache.transactionSlots / 2 { try show() }
+        if batch.bytes >= Self.batchBytes || writes.pages.count >= cache.transactionSlots / 2 { try showBatch() }
+        try meet(before: commit.end, showBatch)
         var changes = commit.changes
         while let change = try impossible({ () throws(ImpossibleChange) in try changes.next() }) {
             let place: UnsafeMutableRawPointer
@@ -100,9 +101,15 @@ extension Follower {
         do throws(ImpossibleChange) { return try body() } catch { throw EngineError(error) }
     }
 
+    /// Shows readers what was carried out, while a commit that was read is still to be.
+    private func showBatch() throws {
+        if !writes.isEmpty { try show(through: batch.end) }
+    }
+
     /// Shows readers everything that was read: all of a commit at once, and no part of one that has not come whole.
-    private func show() throws {
-        let end = replay.reader.position
+    private func show() throws { try show(through: replay.reader.position) }
+
+    private func show(through end: LSN) throws {
         defer { batch = Batch() }
         guard let engine else { return }
         // Before a page of it can be written: a backup that ends now ends behind everything that it may have copied.
@@ -135,6 +142,7 @@ extension Follower {
         let position = end.position
         var looked = Int64.min / 2
         while true {
+            meetAtEnd(position)
             let now = monotonicMicroseconds() / 1000
             let step = locked { state -> Step in
                 if state.isStopping { return .stop }
@@ -257,8 +265,11 @@ extension Follower {
     private func adoptNewer(at end: LogEnd) throws -> Bool {
         let own = replay.reader.history
         var diverged: String?
+        // A claim of this node's own, of a promotion that failed, is no way to go: its next promotion takes it up.
+        let asked = try ClaimSignal.read(disk)
         for bytes in try source.histories(above: own.timeline) {
             let newer = try TimelineHistory(decoding: bytes)
+            if let asked, newer.current.token == asked.token { continue }
             // The same way up to here, or another's that only shares a number.
             guard newer.entry(end.timeline)?.token == own.entry(end.timeline)?.token else { continue }
             guard newer.contains(end.timeline, end.position) else {

@@ -18,8 +18,10 @@ protocol FollowerDriver: LogFollower {
     func beginBackup() throws -> ControlData
     /// The end of a backup that started on this timeline, with this token.
     func endBackup(_ timeline: TimelineID, _ token: TimelineToken) throws -> LogPlace
+    /// A snapshot at the LSN that `choose` names; see `Engine.snapshot(meeting:)`.
+    func snapshot(meeting choose: (_ shown: LSN) throws -> LSN) throws -> SnapshotHandle
     /// Replays what was received, and opens a new timeline. When it throws, the node follows again.
-    func promote() throws -> (log: any EngineLog, end: LSN)
+    func promote(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN)
 }
 
 /// Replays a leader's log with readers about, for as long as the node follows.
@@ -64,6 +66,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     /// Who is told that positions have moved.
     let observer = Mutex<(@Sendable () -> Void)?>(nil)
     private let applied: Atomic<UInt64>
+    /// Whether `state.meeting` is set: looked at before each commit.
+    let meets = Atomic(false)
 
     /// Commits that were carried out and not yet shown to readers.
     struct Batch {
@@ -100,6 +104,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         /// Replay met what it cannot go on behind: the node serves what it has.
         var isBroken = false
         var faults = 0
+        var meeting: ReplayMeeting?
     }
 
     init(

@@ -124,9 +124,11 @@ struct FollowerRecovery<D: Disk> {
         let begun = try onDisk { () throws(DiskError) in
             try disk.exists(PromoteSignal.path) ? try disk.readAll(PromoteSignal.path) : nil
         }.map { try PromoteSignal(decoding: $0) }
+        let asked = try ClaimSignal.read(disk)
         func consider(_ bytes: [UInt8]) throws {
             let history = try TimelineHistory(decoding: bytes)
             if let begun, history.current.token == begun.token { return }
+            if let asked, history.current.token == asked.token { return }
             guard history.entry(control.timeline)?.token == control.token,
                 history.contains(control.redo.timeline, control.redo.lsn),
                 control.minimumRecoveryPoint.map({ history.contains($0.timeline, $0.lsn) }) ?? true,

@@ -13,6 +13,10 @@ import HoldfastWAL
 /// 6. The log is opened; the switch and the end of recovery are logged.
 /// 7. The signals and the label are removed, durably; then commits may be acknowledged.
 ///
+/// What a follower asks for stands in `claim.signal` before it asks, and is taken up by its next promotion from the same
+/// place when the claim was written all the same. With the repository away it may be let open a timeline that is claimed
+/// later; then that file stays, and says so.
+///
 /// A follower claims before the control file begins redo at the switch, and takes no other number than the first: a claim
 /// that is lost leaves it a follower, and its redo point one of the leader's, behind which every page's first change is an
 /// image. After a crash between its claim and that it replays to the switch again (`resume`).
@@ -46,21 +50,13 @@ struct Promotion<D: Disk> {
         // After the control file has named the new timeline there is no way back to another number.
         if let named = try named() { return named }
         try settlePages()
-        let next = PromoteSignal(
-            timeline: try number(), token: .random(), switchLSN: reached.end, chain: reached.chain)
-        try write(next)
-        if !order.takesNextClaim, order.usesArchive {
-            do {
-                try source.claim(next.timeline, history: branch(next).encoded())
-            } catch {
-                // Another has it, or nobody knows: this node stays what it is. Should the claim be its own all the same, a
-                // later attempt is refused by that name, and says so.
-                try? onDisk { () throws(DiskError) in
-                    try disk.remove(PromoteSignal.path)
-                    try disk.syncDirectory("")
-                }
-                throw error
-            }
+        let next: PromoteSignal
+        if let follower = source as? any FollowerSource, !order.takesNextClaim, order.usesArchive {
+            next = try claim(reached, follower)
+        } else {
+            next = PromoteSignal(
+                timeline: try number(), token: .random(), switchLSN: reached.end, chain: reached.chain)
+            try write(next)
         }
         try moveRedo(reached, state)
         return next
@@ -93,12 +89,17 @@ struct Promotion<D: Disk> {
     func finish(_ begun: PromoteSignal, _ state: ReplayedState) throws -> RecoveredEngine {
         var promote = begun
         var branched = try branch(promote)
+        var isClaimed = true
         if order.usesArchive {
             while true {
                 do {
                     try source.claim(promote.timeline, history: branched.encoded())
                     break
                 } catch {
+                    if promote.mayClaimLater, let follower = source as? any FollowerSource, !follower.isRefusal(error) {
+                        isClaimed = false
+                        break
+                    }
                     // Lost only when the number is another's by now; any other failure is told.
                     guard order.takesNextClaim else { throw error }
                     let next = try number()
@@ -134,6 +135,8 @@ struct Promotion<D: Disk> {
             throw error
         }
         try Self.removeSignals(disk)
+        // Until the repository knows the timeline, this says that it is to be told.
+        if isClaimed { try ClaimSignal.remove(disk) }
         source.replayEnded()
         return RecoveredEngine(
             log: log, cache: cache, storage: DiskStorage(disk, file), failure: failure, end: log.durableLSN,
@@ -165,12 +168,12 @@ struct Promotion<D: Disk> {
         return TimelineID(own.rawValue + 1)
     }
 
-    private func write(_ promote: PromoteSignal) throws(EngineError) {
+    func write(_ promote: PromoteSignal) throws(EngineError) {
         try onDisk { () throws(DiskError) in try disk.replaceAtomically(PromoteSignal.path, with: promote.encoded) }
     }
 
     /// The new timeline's history: what lies behind the switch on the old one is not in it.
-    private func branch(_ promote: PromoteSignal) throws(EngineError) -> TimelineHistory {
+    func branch(_ promote: PromoteSignal) throws(EngineError) -> TimelineHistory {
         return try onLog { () throws(WALError) in
             try history.truncated(at: promote.switchLSN).branching(
                 .init(
@@ -242,6 +245,7 @@ struct PromotionOrder {
     var usesArchive: Bool
     /// Another's claim is passed over, and one that is lost takes the next number: what a restore to a moment means.
     var takesNextClaim: Bool
+    var options = PromotionOptions()
 
     static func restore(_ signal: RecoverySignal) -> PromotionOrder {
         PromotionOrder(

@@ -29,7 +29,8 @@ extension Rewind {
         try putHistories(own, peer.history)
         let keepsLabel = plan.demand != nil
         try onDisk { () throws(DiskError) in
-            for name in [RecoverySignal.fileName, PromoteSignal.path] + (keepsLabel ? [] : [BackupLabel.path])
+            for name in [RecoverySignal.fileName, PromoteSignal.path, ClaimSignal.path]
+                + (keepsLabel ? [] : [BackupLabel.path])
             where try disk.exists(name) { try disk.remove(name) }
             // Slots hold the log for followers of the branch that is left.
             for name in try disk.list("slots") { try disk.remove("slots/" + name) }

@@ -4,6 +4,10 @@ import HoldfastCore
 public protocol FollowerSource: RecoverySource {
     /// The histories of the timelines above `timeline` that anybody claimed, newest first.
     func histories(above timeline: TimelineID) throws -> [[UInt8]]
+    /// Whether `error`, thrown by a call of this, says that another node has what was asked for. Else nobody could be asked.
+    func isRefusal(_ error: any Error) -> Bool
+    /// Throws when whoever claimed this timeline leads, or has written on it.
+    func requireUnused(_ timeline: TimelineID) throws
 }
 
 /// What a stream must bring: the log from here on.

@@ -10,9 +10,14 @@ import HoldfastCore
 ///     follow = 10.0.0.1:6420, 10.0.0.2:6420     leaders, tried in turn; the configuration's `follow:` goes before it
 ///     node = host-b                        how the follower names itself
 ///     slot = host_b                        the replication slot that it asks for; - for none
+///
+/// Version 2 has one line more, for a follower whose content is to be compared with its leader's before it is served:
+///
+///     verify = yes
 public struct StandbySignal: Sendable, Equatable {
     public static let fileName = "standby.signal"
-    private static let heading = "holdfast standby signal 1"
+    private static let heading = "holdfast standby signal "
+    private static let wish = "verify = yes"
     private static let keys = ["cluster", "backup", "hold", "follow", "node", "slot"]
 
     public var cluster: String
@@ -21,8 +26,14 @@ public struct StandbySignal: Sendable, Equatable {
     public var follow: [String]
     public var node: String
     public var slot: String?
+    /// Nothing is served before the content was compared with the leader's.
+    public var isToBeVerified: Bool
 
-    public init(cluster: String, backup: String, hold: String, follow: [String], node: String, slot: String?) {
+    public init(
+        cluster: String, backup: String, hold: String, follow: [String], node: String, slot: String?,
+        isToBeVerified: Bool = false
+    ) {
+        self.isToBeVerified = isToBeVerified
         self.cluster = cluster
         self.backup = backup
         self.hold = hold
@@ -34,7 +45,8 @@ public struct StandbySignal: Sendable, Equatable {
     /// The file's bytes.
     public var encoded: [UInt8] {
         let values = [cluster, backup, hold, follow.joined(separator: ", "), node, slot ?? "-"]
-        let lines = [Self.heading] + zip(Self.keys, values).map { "\($0) = \($1)" }
+        var lines = [Self.heading + (isToBeVerified ? "2" : "1")] + zip(Self.keys, values).map { "\($0) = \($1)" }
+        if isToBeVerified { lines.append(Self.wish) }
         return Array((lines.joined(separator: "\n") + "\n").utf8)
     }
 
@@ -42,12 +54,18 @@ public struct StandbySignal: Sendable, Equatable {
     public init(decoding bytes: [UInt8]) throws(RecoverySignalError) {
         guard bytes.count <= 8192 else { throw .malformed(line: 1, "the file is \(bytes.count) bytes long") }
         let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
-        guard let heading = lines.first, heading.hasPrefix("holdfast standby signal ") else {
+        guard let heading = lines.first, heading.hasPrefix(Self.heading) else {
             throw .malformed(line: 1, "not a standby signal")
         }
-        guard heading == Self.heading else { throw .newerVersion(printable(heading)) }
-        guard lines.count == Self.keys.count + 2, lines.last == "" else {
-            throw .malformed(line: lines.count, "\(Self.keys.count + 1) lines are expected")
+        let version = heading.dropFirst(Self.heading.count)
+        guard version == "1" || version == "2" else { throw .newerVersion(printable(heading)) }
+        isToBeVerified = version == "2"
+        let expected = Self.keys.count + (isToBeVerified ? 2 : 1)
+        guard lines.count == expected + 1, lines.last == "" else {
+            throw .malformed(line: lines.count, "\(expected) lines are expected")
+        }
+        guard !isToBeVerified || lines[expected - 1] == Self.wish else {
+            throw .malformed(line: expected, "\(Self.wish) is expected")
         }
         var values: [String] = []
         for (index, key) in Self.keys.enumerated() {

@@ -13,7 +13,7 @@ enum Command: UInt8, CaseIterable {
     // The server.
     case config, info, role, wait, waitlsn, lastsave, shutdown, status
     // Physical.
-    case backup, checkpoint, wal, restorepoint, promote, check, slot, replicate
+    case backup, checkpoint, wal, restorepoint, promote, check, slot, replicate, digest
 }
 
 /// Where a command runs and what it needs.
@@ -179,10 +179,11 @@ struct CommandTable: Sendable {
         add(.checkpoint, 1, .physical)
         add(.wal, -2, .physical, roles: .backing)
         add(.restorepoint, 2, .physical, roles: .backing)
-        add(.promote, 1, .physical)
+        add(.promote, -1, .physical)
         add(.check, 1, .physical)
         add(.slot, -2, .physical, roles: .following)
         add(.replicate, -4, .physical, roles: .following)
+        add(.digest, -1, .physical, roles: .following)
         precondition(all.count == Command.allCases.count && all.count < 128)
         precondition(all.allSatisfy { $0.roles.contains(.admin) }, "admin may run everything")
         var places = [(name: Name, index: UInt8)](repeating: (Name(high: 0, low: 0), 0), count: 256)

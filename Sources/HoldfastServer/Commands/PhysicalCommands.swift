@@ -8,6 +8,7 @@ struct PhysicalCommands {
     let composition: any ServerComposition
     let backup: BackupSession
     let slots: SlotCommands
+    let digests: DigestSession
 
     /// Bytes that one `BACKUP READ` may ask for.
     static let readBytes = 1 << 20
@@ -48,14 +49,28 @@ struct PhysicalCommands {
                     ("name", .simple(words[1])), ("lsn", .simple(end.description)),
                     ("time", .simple(Timestamp.text(microseconds: systemClockMicroseconds()))),
                 ], out)
-        case (.promote, _): write(try composition.promote(), out)
+        case (.promote, _): try promote(words.dropFirst(), out)
         case (.check, _): try check(out)
         case (.slot, _): try slots.run(words, out)
+        case (.digest, _): try digests.run(words, while: { backup.isConnected }, out)
         case (_, let word):
             out.error(
                 "ERR unknown subcommand or wrong number of arguments for '\(printable(word))'. "
                     + "Try START label [FAST], FILES, READ path offset length, STOP for BACKUP; SWITCH for WAL.")
         }
+    }
+
+    /// `PROMOTE [WITHOUTREPOSITORY] [FORCE]`.
+    private func promote(_ words: ArraySlice<String>, _ out: ReplyWriter) throws {
+        var options = PromotionOptions()
+        for word in words {
+            switch word.uppercased() {
+            case "WITHOUTREPOSITORY": options.withoutRepository = true
+            case "FORCE": options.isForced = true
+            default: return out.error(Replies.syntax)
+            }
+        }
+        write(try composition.promote(options), out)
     }
 
     /// The pages of a snapshot of now; over when its connection is.

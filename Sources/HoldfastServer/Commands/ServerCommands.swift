@@ -120,6 +120,8 @@ struct ServerCommands: Sendable {
         var warnings = (archive?.warnings ?? []) + status.warnings
         if let refusal = status.writeRefusal { warnings.append(refusal) }
         if let problem = status.follower?.problem { warnings.append(problem) }
+        if case .pending(let problem?) = report.content { warnings.append("not verified yet: \(problem)") }
+        if case .differs(let why) = report.content { warnings.append(why) }
         if report.isDegraded { warnings.append(Self.degraded) }
         return [
             ("role", .simple(role)), ("timeline", .integer(Int64(status.timeline.rawValue))),
@@ -145,7 +147,21 @@ struct ServerCommands: Sendable {
             ),
             ("backups", .integer(Int64(status.runningBackups))),
             ("followers", .array(report.followers.map(\.value))),
-        ] + followerFields(status)
+        ] + followerFields(status) + contentFields()
+    }
+
+    /// What came of a comparison with the leader, where one was asked for.
+    private func contentFields() -> [(name: String, value: WireValue)] {
+        switch report.content {
+        case .open: []
+        case .pending: [("verified", .simple("pending"))]
+        case .differs: [("verified", .simple("differs"))]
+        case .equal(let lsn, let records, let digest):
+            [
+                ("verified", .simple("equal")), ("verified_lsn", .simple(lsn.description)),
+                ("verified_records", .integer(Int64(clamping: records))), ("verified_digest", .simple(digest)),
+            ]
+        }
     }
 
     static let degraded = "writes are acknowledged without followers: too few have confirmed them in time"

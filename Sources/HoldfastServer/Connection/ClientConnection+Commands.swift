@@ -121,7 +121,8 @@ extension ClientConnection {
                 engine: core.engine, inUse: core.slotsInUse,
                 followers: specification.command == .slot ? core.followerReports() : [])
             let commands = PhysicalCommands(
-                engine: core.engine, composition: core.composition, backup: backup, slots: slots)
+                engine: core.engine, composition: core.composition, backup: backup, slots: slots,
+                digests: digests)
             return wait(on: core.physical) { out in commands.run(specification, words, out) }
         }
         let commands = ServerCommands(

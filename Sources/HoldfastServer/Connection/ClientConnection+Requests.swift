@@ -83,6 +83,11 @@ extension ClientConnection {
             }
             return true
         }
+        if core.content.isClosed, ContentGate.guards(specification) {
+            queued?.isBroken = true
+            out.error(core.content.reply)
+            return true
+        }
         if queued != nil, !Self.endsQueue(specification.command) {
             enqueue(specification, UnsafeRawBufferPointer(rebasing: bytes[start..<parsed]))
             return true

@@ -48,6 +48,7 @@ final class ClientConnection: ChannelDuplexHandler {
     var loginLimit: Scheduled<Void>?
     let since: NIODeadline
     let backup: BackupSession
+    let digests: DigestSession
     let out = ReplyWriter()
     var name = ""
     var library: (name: String, version: String) = ("", "")
@@ -94,6 +95,7 @@ final class ClientConnection: ChannelDuplexHandler {
         since = .now()
         parser = RequestParser(limits: core.configuration.limits)
         backup = BackupSession(engine: core.engine)
+        digests = DigestSession(engine: core.engine)
     }
 
     // MARK: The channel
@@ -114,6 +116,7 @@ final class ClientConnection: ChannelDuplexHandler {
         endStream()
         core.disconnected(self, inputBytes: countedInput)
         core.services.watchTable.forget(session.watches)
+        digests.close()
         core.abandon(backup)
         context.fireChannelInactive()
     }

@@ -41,8 +41,3 @@ struct KeepCommand: AbsentCommand {
     static let name = "keep"
     @Argument(parsing: .captureForPassthrough) var rest: [String] = []
 }
-
-struct SlotCommand: AbsentCommand {
-    static let name = "slot"
-    @Argument(parsing: .captureForPassthrough) var rest: [String] = []
-}

@@ -13,6 +13,7 @@ struct RestoreCommand: ParsableCommand {
               holdfast restore --data /var/lib/holdfast/new --target-time 2026-11-24T02:00:00+01:00
               holdfast restore --data /var/lib/holdfast/new --target-name before-the-accident
               holdfast restore --data /var/lib/holdfast/replica --follow 10.0.0.1:6420
+              holdfast restore --data /var/lib/holdfast/replica --follow 10.0.0.1:6420 --verify
               holdfast restore --data /tmp/copy --target-lsn 0/3000028 --exclusive --no-archive
             """)
 
@@ -24,6 +25,8 @@ struct RestoreCommand: ParsableCommand {
     var follow: [String] = []
     @Option(help: "With --follow: the replication slot to ask for.") var slot: String?
     @Option(help: "With --follow: how the follower names itself; default: the host's name.") var node: String?
+    @Flag(help: "With --follow: serve nothing before the content was compared with the leader's, at one LSN.")
+    var verify = false
     @Flag(help: "Not in this release.") var delta = false
     @Flag(help: "A test copy: it neither claims a timeline nor archives.") var noArchive = false
     @Flag(help: "Restore although the cluster's leader is alive: it stops accepting writes.") var takeOver = false
@@ -45,7 +48,7 @@ struct RestoreCommand: ParsableCommand {
         restore.request.isCopy = noArchive
         restore.request.takesOver = takeOver
         if let workers { restore.request.workers = workers }
-        try restore.follow(follow, node: node, slot: slot)
+        try restore.follow(follow, node: node, slot: slot, isToBeVerified: verify)
         restore.request.command = RestoreCluster.repeatable(CommandLine.arguments)
         restore.progress = { bar.report(done: $0, total: $1) }
         defer { bar.finish() }

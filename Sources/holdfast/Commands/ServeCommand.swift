@@ -13,6 +13,7 @@ struct ServeCommand: AsyncParsableCommand {
               holdfast serve --data /var/lib/holdfast/main --socket /run/holdfast/main.sock
               holdfast serve --config /etc/holdfast/main.yaml
               holdfast serve --config /etc/holdfast/main.yaml --verify-wal
+              holdfast serve --config /etc/holdfast/main.yaml --verify
             """)
 
     @OptionGroup var configuration: ConfigurationOptions
@@ -27,6 +28,9 @@ struct ServeCommand: AsyncParsableCommand {
     )
     var verifiesWAL = false
 
+    @Flag(help: "A follower serves nothing before its content was compared with its leader's, at one LSN.")
+    var verify = false
+
     @Flag(help: "Let everybody do everything, on any address, without users and TLS.") var insecure = false
 
     func run() async throws {
@@ -36,7 +40,9 @@ struct ServeCommand: AsyncParsableCommand {
         ])
         let log = LogOutput.start(configuration.logLevel)
         try await ServeNode(
-            configuration, isWithoutArchive: noArchive, verifiesWAL: verifiesWAL, isInsecure: insecure, log: log
+            configuration, isWithoutArchive: noArchive, verifiesWAL: verifiesWAL, verifiesContent: verify,
+            isInsecure: insecure,
+            log: log
         ).run()
     }
 }

@@ -34,6 +34,8 @@ final class GrowingArchive: FollowerSource, Sendable {
             requests += 1
             if isAway || requests == failing { throw Away() }
         }
+        /// So many claims are written, and the caller hears nothing.
+        var lostAnswers = 0
     }
     struct Away: Error {}
     private let state = Mutex(State())
@@ -45,6 +47,8 @@ final class GrowingArchive: FollowerSource, Sendable {
             state.content.segments[name] = bytes
         }
     }
+    func loseAnswers(_ count: Int) { state.withLock { $0.lostAnswers = count } }
+    func remove(_ name: SegmentName) { state.withLock { $0.content.segments[name] = nil } }
     func setAway(_ isAway: Bool) { state.withLock { $0.isAway = isAway } }
     /// What it holds now.
     var content: Content { state.withLock { $0.content } }
@@ -86,9 +90,17 @@ final class GrowingArchive: FollowerSource, Sendable {
                 return
             }
             state.content.histories[timeline] = history
+            if state.lostAnswers > 0 {
+                state.lostAnswers -= 1
+                throw Away()
+            }
         }
     }
     func replayEnded() {}
+    func isRefusal(_ error: any Error) -> Bool { !(error is Away) }
+    func requireUnused(_ timeline: TimelineID) throws {
+        guard !names.contains(where: { $0.timeline == timeline }) else { throw Unexpected("\(timeline) has log") }
+    }
     func histories(above timeline: TimelineID) throws -> [[UInt8]] {
         try state.withLock { state in
             try state.asked()
@@ -203,8 +215,11 @@ final class FollowedCluster {
     }
 
     /// Opens a follower. `isTight`: with so little memory that replay must write pages to go on.
-    func open(_ disk: SimulatedDisk, cachePages: Int = 256, isTight: Bool = false) throws -> Engine {
+    func open(
+        _ disk: SimulatedDisk, cachePages: Int = 256, isTight: Bool = false, instance: String = ""
+    ) throws -> Engine {
         var options = quietOptions(cachePages: cachePages)
+        options.instance = instance
         if isTight {
             options.versionBytes = 16 * Page.bytes
             options.transactionBytes = 160 * Page.bytes
