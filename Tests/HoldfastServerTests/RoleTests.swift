@@ -31,7 +31,7 @@ extension ServerTests {
             ),
             ([.hello, .auth, .quit, .reset], [.reader, .writer, .replication, .backup, .nobody]),
             ([.status], [.replication, .backup]), ([.backup, .wal, .restorepoint], [.backup]),
-            ([.slot, .replicate], [.replication]), ([.checkpoint, .promote, .check, .shutdown], []),
+            ([.slot, .replicate, .digest], [.replication]), ([.checkpoint, .promote, .check, .shutdown], []),
         ]
 
         @Test("S5: every command by every role and by nobody")
