@@ -241,6 +241,8 @@ public final class FailoverSoak {
             let commit = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
             if let lsn = (commit?["lsn"] as? String).flatMap({ LSN($0) }) { scene?.reported.insert(lsn) }
         }
+        // Its log would fill the disk in a long soak.
+        try FileManager.default.removeItem(atPath: saved)
     }
 
     // MARK: Checks

@@ -148,6 +148,9 @@ extension Follower {
                 if state.isStopping { return .stop }
                 if let received = state.received, received.durableLSN > position { return .goOn(received) }
                 if state.isStreaming { return .wait }
+                // Replay that knew of the switch already, or took it from the archive, has passed it: there is nothing to adopt,
+                // and a stream that waited for that would never begin again.
+                if let ending = state.ending, LogLayout.canonical(ending.lsn) < position { state.ending = nil }
                 // From here on no stream begins before this thread says so: what it drops is nobody's.
                 if let ending = state.ending, LogLayout.canonical(ending.lsn) == position {
                     state.isLooking = true
