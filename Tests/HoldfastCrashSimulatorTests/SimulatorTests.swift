@@ -9,7 +9,7 @@ struct SimulatorTests {
     func sound() {
         let first = SeededGenerator.announcedSeed("seeds of the simulator from")
         let (counts, failure) = Soak.run(
-            first...first + 3, SimulationOptions(transactions: 40, density: 40), threads: 2)
+            SeedRun.self, first...first + 3, SimulationOptions(transactions: 40, density: 40), threads: 2)
         #expect(failure == nil)
         #expect(counts.seeds == 4 && counts.transactions >= 160)
         #expect(counts.checkpoints >= 4 && counts.switches >= 4)
@@ -19,16 +19,17 @@ struct SimulatorTests {
     @Test("a seed does the same again, on however many threads")
     func repeatable() {
         let options = SimulationOptions(transactions: 30, density: 30)
-        let one = Soak.run(7...9, options, threads: 1), two = Soak.run(7...9, options, threads: 2)
+        let one = Soak.run(SeedRun.self, 7...9, options, threads: 1)
+        let two = Soak.run(SeedRun.self, 7...9, options, threads: 2)
         #expect(one.counts == two.counts)
-        #expect(one.counts != Soak.run(10...12, options, threads: 2).counts)
+        #expect(one.counts != Soak.run(SeedRun.self, 10...12, options, threads: 2).counts)
     }
 
     #if PlantedFaults
         @Test("every planted fault is caught", arguments: PlantedFault.allCases)
         func caught(_ fault: PlantedFault) {
-            let (failure, counts) = Proof.catches(fault, threads: 2)
-            #expect(failure != nil, "\(fault) went unnoticed through \(counts.crashPoints) crash points")
+            let (failure, _, crashPoints) = Proof.catches(fault, threads: 2)
+            #expect(failure != nil, "\(fault) went unnoticed through \(crashPoints) crash points")
         }
     #else
         @Test("no fault can be planted in an ordinary build", arguments: PlantedFault.allCases)

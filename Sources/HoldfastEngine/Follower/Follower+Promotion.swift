@@ -30,13 +30,14 @@ extension Follower {
         monitor.broadcast()
         while state.threads > 0 { monitor.wait() }
         monitor.unlock()
+        if !options.runsFollowerThreads, !planted(.promoteUnfinished) { try replayRest() }
         try locked { state in
             if state.isBroken { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
         }
 
         let end = replay.reader.position
         let control = file.current
-        guard end >= LogLayout.canonical(control.knownDurableEnd) else {
+        guard end >= LogLayout.canonical(control.knownDurableEnd) || planted(.promoteUnfinished) else {
             throw EngineError.recoveryFailed(
                 end,
                 "this node had the log up to \(control.knownDurableEnd) and cannot read it: a promotion would lose that"
@@ -75,7 +76,7 @@ extension Follower {
             let log = EndOfLog(disk: disk, system: file.current.system)
             for entry in history.entries { try log.removeBeyondSwitch(entry.timeline, at: end(of: entry.timeline)) }
         }
-        guard file.current.isArchiving else { return }
+        guard file.current.isArchiving, !planted(.wholeSegmentsUnmarked) else { return }
         try onDisk { () throws(DiskError) in
             let marked = Set(try disk.list("wal/archive_status"))
             for name in try disk.list("wal").compactMap({ SegmentName($0) })

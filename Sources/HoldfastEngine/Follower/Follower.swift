@@ -8,8 +8,13 @@ protocol FollowerDriver: LogFollower {
     var status: FollowerStatus { get }
     /// The timeline that it follows, which may be newer than its redo point's.
     var branch: TimelineHistory.Entry { get }
-    /// Begins to replay and to keep house. Holds the engine only while it works.
+    /// Begins to replay and to keep house. Holds the engine only while it works. Without threads of its own it waits to be
+    /// told.
     func start(_ engine: Engine)
+    /// What the replaying thread does until it would wait, at most so many readings of the log to its end.
+    func replayStep(turns: Int)
+    /// What the keeper does at one turn.
+    func keeperStep()
     /// Ends both threads; returns when they have ended. May be called again.
     func stop()
     /// Returns the control file behind a restartpoint that was taken as far as the leader's checkpoints allow.
@@ -59,6 +64,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     var state: State
     let controlling = Monitor()
     private let applied: Atomic<UInt64>
+    /// How far the log was flushed at the keeper's last turn. The keeper's own.
+    var flushedAtLastTurn = LSN.zero
 
     /// Commits that were carried out and not yet shown to readers.
     struct Batch {
@@ -152,6 +159,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
 
     func start(_ engine: Engine) {
         self.engine = engine
+        guard options.runsFollowerThreads else { return }
         run { $0.replayLoop() }
         run { $0.keeperLoop() }
     }
@@ -193,7 +201,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     /// Waits, unless the node stops or is to be promoted.
     func pause(milliseconds: Int) {
         monitor.lock()
-        if !state.isStopping, !state.isPromoting { monitor.wait(milliseconds: milliseconds) }
+        if options.runsFollowerThreads, !state.isStopping, !state.isPromoting { monitor.wait(milliseconds: milliseconds) }
         monitor.unlock()
     }
 
@@ -204,7 +212,9 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         let applied = appliedLSN
         let flushed = max(received?.durableLSN ?? applied, applied)
         return FollowerPositions(
-            received: max(received?.receivedLSN ?? flushed, flushed), flushed: flushed, applied: applied)
+            received: max(received?.receivedLSN ?? flushed, flushed),
+            flushed: planted(.acknowledgeReceived) ? max(received?.receivedLSN ?? flushed, flushed) : flushed,
+            applied: applied)
     }
 
     var status: FollowerStatus {
@@ -239,6 +249,7 @@ extension Follower: DurabilitySource {
             guard target > control.minimumRecoveryPoint?.lsn ?? .zero, !planted(.noMinimumRecoveryPoint) else {
                 return false
             }
+            if planted(.minimumNotRaised) { return false }
             control.minimumRecoveryPoint = .init(timeline: history.timeline(at: target), lsn: target)
             // What was replayed had been durable.
             control.knownDurableEnd = max(control.knownDurableEnd, target)

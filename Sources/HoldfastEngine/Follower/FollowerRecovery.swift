@@ -78,7 +78,8 @@ struct FollowerRecovery<D: Disk> {
         _ replay: Replay<FollowerSegments<D>>, _ segments: FollowerSegments<D>, _ control: ControlData
     ) throws {
         let consistent = LogLayout.canonical(
-            max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero))
+            planted(.followerConsistentTooEarly)
+                ? .zero : max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero))
         while replay.reader.position < consistent {
             let stop: Replay<FollowerSegments<D>>.Stop
             do {

@@ -9,8 +9,8 @@ import HoldfastWAL
 ///     token = 0123456789ABCDEF
 ///     switch = 0/3000060            where the new timeline leaves the old one
 ///     chain = 1A2B3C4D              the CRC of the record that ends there
-struct PromoteSignal: Equatable {
-    static let path = "promote.signal"
+package struct PromoteSignal: Equatable {
+    package static let path = "promote.signal"
     private static let heading = "holdfast promote signal "
     private static let version: UInt32 = 1
 
