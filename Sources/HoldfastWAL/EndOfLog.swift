@@ -95,8 +95,14 @@ package struct EndOfLog<D: Disk> {
         for name in try segments().reversed()
         where name.timeline == timeline && name.segment.start >= switchLSN {
             try onDisk { () throws(DiskError) in
+                // The marks first: one that a crash leaves without its segment would stop the archiver.
+                var hasMarks = false
+                for status in [name.readyPath, name.donePath] where try disk.exists(status) {
+                    try disk.remove(status)
+                    hasMarks = true
+                }
+                if hasMarks { try disk.syncDirectory("wal/archive_status") }
                 try disk.remove(name.walPath)
-                for status in [name.readyPath, name.donePath] where try disk.exists(status) { try disk.remove(status) }
                 try disk.syncDirectory("wal")
             }
         }

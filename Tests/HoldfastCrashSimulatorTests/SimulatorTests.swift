@@ -25,6 +25,22 @@ struct SimulatorTests {
         #expect(one.counts != Soak.run(SeedRun.self, 10...12, options, threads: 2).counts)
     }
 
+    @Test("E1, E2, E4, E5: seeds of clusters with two followers break no promise")
+    func clusters() {
+        let first = SeededGenerator.announcedSeed("seeds of clusters from")
+        let (counts, failure) = Soak.run(
+            ClusterRun.self, first...first + 1, ClusterOptions(steps: 100, density: 8), threads: 2)
+        #expect(failure == nil)
+        #expect(counts.seeds == 2 && counts.steps == 200 && counts.transactions > 10)
+    }
+
+    @Test("a cluster's seed does the same again")
+    func repeatableClusters() {
+        let options = ClusterOptions(steps: 80, density: 8)
+        let one = Soak.run(ClusterRun.self, 5...6, options, threads: 1)
+        #expect(one.counts == Soak.run(ClusterRun.self, 5...6, options, threads: 2).counts)
+    }
+
     #if PlantedFaults
         @Test("every planted fault is caught", arguments: PlantedFault.allCases)
         func caught(_ fault: PlantedFault) {

@@ -39,6 +39,7 @@ extension Follower {
         } catch EngineError.disk(let error) where error.isFailedSync {
             _ = fatal(error)
         } catch EngineError.stopped {
+            // `onFatal` was told.
         } catch {
             locked { $0.problem = "\(error)" }
             pause(milliseconds: 1000)
@@ -47,9 +48,21 @@ extension Follower {
 
     /// Takes over the leader's last checkpoint that was replayed and shown, if it is newer than the redo point here. The crash
     /// argument is a checkpoint's: replay begins at the older redo point until the control file is durable.
+    ///
+    /// A failed sync is fatal whoever calls, a backup too: the pages that it lost are clean by now, and the next
+    /// restartpoint's sync would say yes to nothing.
     func takeRestartpoint() throws {
         restarting.lock()
         defer { restarting.unlock() }
+        do {
+            try restartAtCheckpoint()
+        } catch EngineError.disk(let error) where error.isFailedSync {
+            throw fatal(error)
+        }
+    }
+
+    /// Under `restarting`.
+    private func restartAtCheckpoint() throws {
         let due = locked { state -> ReplayedCheckpoint? in
             guard let checkpoint = state.checkpoint,
                 checkpoint.end.lsn <= appliedLSN || planted(.restartpointBeforeShown)

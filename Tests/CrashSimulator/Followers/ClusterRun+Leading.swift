@@ -91,6 +91,7 @@ extension ClusterRun {
 
     /// Pushes the segments that are marked, and marks them done, as the agent does.
     func archiveSome(_ node: ClusterNode) throws {
+        guard node.leader != nil else { return }
         try work(node) { _ in
             for entry in try node.disk.list("wal/archive_status") where entry.hasSuffix(".ready") {
                 guard let name = SegmentName(entry.dropLast(6)) else { continue }
@@ -102,6 +103,15 @@ extension ClusterRun {
                 try node.disk.rename(name.readyPath, to: name.donePath)
                 try node.disk.syncDirectory("wal/archive_status")
             }
+        }
+    }
+
+    /// A mark without its segment stops the archiver of whoever leads next.
+    func requireMarkedSegments(_ disk: SimulatedDisk, _ name: String) throws(Violation) {
+        let segments = Set(disk.names(in: "wal"))
+        for mark in disk.names(in: "wal/archive_status") where mark.hasSuffix(".ready") {
+            guard !segments.contains(String(mark.dropLast(6))) else { continue }
+            throw Violation("\(name): \(mark) is to be archived, and there is no such segment")
         }
     }
 

@@ -156,7 +156,10 @@ extension ClusterRun {
             throw Violation("after a crash it does not start: \(error)")
         }
         defer { engine.abandon() }
-        let name = node.name + " after a crash"
+        try requireMarkedSegments(disk, node.name + " after a crash")
+        let control = engine.controlData
+        var name =
+            "\(node.name) after a crash (redo from \(control.redo.lsn), whole from \(control.minimumRecoveryPoint?.lsn ?? .zero))"
         guard engine.isFollower else {
             try requireState(engine, name, mayBePending: true, mayHaveLost: node.activity == "start")
             let durable = try model.branch(engine.timelineToken).durable
@@ -168,6 +171,7 @@ extension ClusterRun {
         try requireState(engine, name)
         if crashRandom.chance(30) { engine.keeperStep() }
         engine.replayStep(turns: 64)
+        name += ", and replay"
         if let problem = engine.followerStatus?.problem, problem.hasPrefix("replay cannot go on") {
             throw Violation("\(name): \(problem)")
         }

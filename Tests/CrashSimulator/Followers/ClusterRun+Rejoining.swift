@@ -53,13 +53,12 @@ extension ClusterRun {
             node.saved[name] = made
             return made
         }
-        let source = NodeRewindSource(leader, self)
+        let source = NodeRewindSource(leader, of: node, self)
         if random.chance(40) { node.disk.failPower(atCall: node.disk.calls + random.number(1...90)) }
         let isUnchanged: Bool
         do {
             let result = try Rewind(node.disk, order, from: source, archive: archive).run()
             isUnchanged = result.saved == nil
-            if !isUnchanged, let token = leader.token { node.awaited = (token, result.consistent.lsn) }
             tell("\(node.name) is rewound to \(result.fork.lsn), and whole from \(result.consistent.lsn) on")
         } catch {
             source.abandon()
@@ -112,11 +111,13 @@ extension ClusterRun {
 /// The pages of a rewind from a running leader, inside a backup of its, while the leader goes on.
 final class NodeRewindSource: RewindSource {
     private let node: ClusterNode
+    private let rewound: ClusterNode
     private unowned let run: ClusterRun
     private var backup: BackupStart?
 
-    init(_ node: ClusterNode, _ run: ClusterRun) {
+    init(_ node: ClusterNode, of rewound: ClusterNode, _ run: ClusterRun) {
         self.node = node
+        self.rewound = rewound
         self.run = run
     }
 
@@ -154,6 +155,7 @@ final class NodeRewindSource: RewindSource {
     func end() throws -> ControlData.Position {
         guard let backup else { throw EngineError.closed }
         let stop = try leader().endBackup(backup.token)
+        if let token = node.token { rewound.awaited = (token, stop.stopLSN) }
         return .init(timeline: stop.timeline, lsn: stop.stopLSN)
     }
 

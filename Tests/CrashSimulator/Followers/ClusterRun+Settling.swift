@@ -35,8 +35,11 @@ extension ClusterRun {
             }
             guard follower.timelineToken == token else { throw Violation("\(node.name) follows another timeline") }
             try requireState(follower, node.name)
+            // The restartpoint at the checkpoint above.
+            try keep(node)
             try requirePages(follower, node.name)
         }
+        for node in nodes { try requireMarkedSegments(node.disk, node.name) }
         try requireState(engine, leader.name)
         try requirePages(engine, leader.name)
         try requireArchive(leader, engine, token)

@@ -33,8 +33,11 @@ final class SharedArchive: FollowerSource, @unchecked Sendable {
     func push(_ name: SegmentName, _ bytes: [UInt8]) throws {
         try answer()
         if let known = segments[name], known != bytes {
-            let at = zip(known, bytes).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
-            throw Violation("segment \(name) was archived, and is pushed again with other content from \(at) on")
+            let differ = known.indices.filter { known[$0] != bytes[$0] }
+            let at = differ.first ?? 0
+            throw Violation(
+                "segment \(name) was archived, and is pushed again with other content: \(differ.count) bytes from \(at) on, "
+                    + "\(known[at..<min(at + 32, known.count)]) then and \(bytes[at..<min(at + 32, bytes.count)]) now")
         }
         segments[name] = bytes
     }
