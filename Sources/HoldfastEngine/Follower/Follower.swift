@@ -201,7 +201,9 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     /// Waits, unless the node stops or is to be promoted.
     func pause(milliseconds: Int) {
         monitor.lock()
-        if options.runsFollowerThreads, !state.isStopping, !state.isPromoting { monitor.wait(milliseconds: milliseconds) }
+        if options.runsFollowerThreads, !state.isStopping, !state.isPromoting {
+            monitor.wait(milliseconds: milliseconds)
+        }
         monitor.unlock()
     }
 

@@ -116,7 +116,9 @@ extension ClusterRun {
     }
 
     /// Below what a leader says that its segments are archived.
-    func archivedLSN(_ engine: Engine) throws -> LSN { archive.end(along: try history(of: engine.timelineToken), from: firstLog) }
+    func archivedLSN(_ engine: Engine) throws -> LSN {
+        archive.end(along: try history(of: engine.timelineToken), from: firstLog)
+    }
 
     /// A slot that is valid keeps its log, through all checkpoints.
     func checkSlots(_ node: ClusterNode, _ engine: Engine) throws {
@@ -132,7 +134,8 @@ extension ClusterRun {
             }
             guard isThere else {
                 throw Violation(
-                    "\(node.name): slot \(lowest.name) keeps the log from \(lowest.slot.restart) on, and segment \(number) is gone")
+                    "\(node.name): slot \(lowest.name) keeps the log from \(lowest.slot.restart) on, and segment \(number) is gone"
+                )
             }
             number = number.next
         }

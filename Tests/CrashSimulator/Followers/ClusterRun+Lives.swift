@@ -99,7 +99,11 @@ extension ClusterRun {
         }
         for index in streams.indices {
             guard let stream = streams[index] else { continue }
-            if stream.follower === node { streams[index] = nil } else if stream.leader === node { lose(index, "its leader is gone") }
+            if stream.follower === node {
+                streams[index] = nil
+            } else if stream.leader === node {
+                lose(index, "its leader is gone")
+            }
         }
         if copying?.node === node { copying = nil }
         tell("\(node.name) crashes while it is at \(node.activity)")
@@ -176,7 +180,8 @@ extension ClusterRun {
             throw Violation("\(name): \(problem)")
         }
         try requireState(engine, name)
-        if let confirmed = node.confirmed, confirmed.token == engine.timelineToken, engine.publishedLSN < confirmed.lsn {
+        if let confirmed = node.confirmed, confirmed.token == engine.timelineToken, engine.publishedLSN < confirmed.lsn
+        {
             throw Violation("\(name) has \(engine.publishedLSN), and had confirmed \(confirmed.lsn)")
         }
         engine.keeperStep()

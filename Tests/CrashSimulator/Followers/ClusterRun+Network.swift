@@ -36,7 +36,8 @@ extension ClusterRun {
         if log.slots[node.name] == nil { _ = try log.createSlot(node.name) }
         let start = try FeedStart(wanted, log)
         guard try model.contains(request.position, of: request.token, along: current) else {
-            throw Violation("\(leader.name) sends its log to \(node.name), whose own left it before \(request.position)")
+            throw Violation(
+                "\(leader.name) sends its log to \(node.name), whose own left it before \(request.position)")
         }
         try log.beginSlot(node.name, node: node.name, timeline: request.timeline, at: request.position)
         return SimulatedStream(
@@ -69,7 +70,9 @@ extension ClusterRun {
 
     /// The leader reads some of its log, and puts it on the wire.
     func send(_ index: Int, atMost limit: Int? = nil) throws {
-        guard let stream = streams[index], let engine = stream.leader.leader, stream.toFollower.count < 8 else { return }
+        guard let stream = streams[index], let engine = stream.leader.leader, stream.toFollower.count < 8 else {
+            return
+        }
         try attempt(stream.leader) {
             let durable = engine.durableLSN
             let end = min(durable, stream.feed.end ?? .max)
@@ -105,7 +108,8 @@ extension ClusterRun {
         do {
             switch message {
             case .log(let lsn, let bytes, let durable, let archived):
-                follower.leaderIs(at: durable, clock: settings.clock.tick(), archived: archived, address: stream.leader.name)
+                follower.leaderIs(
+                    at: durable, clock: settings.clock.tick(), archived: archived, address: stream.leader.name)
                 try bytes.withUnsafeBytes { try follower.receive($0, at: lsn) }
                 if random.chance(30) { try follower.flush() }
                 return

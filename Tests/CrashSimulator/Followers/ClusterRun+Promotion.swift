@@ -33,7 +33,9 @@ extension ClusterRun {
             guard try model.contains(positions.flushed, of: token, along: current) else { continue }
             said.append((node, try model.branch(token).timeline, positions.flushed))
         }
-        guard said.count == 2, let best = said.max(by: { ($0.timeline, $0.flushed) < ($1.timeline, $1.flushed) }) else { return }
+        guard said.count == 2, let best = said.max(by: { ($0.timeline, $0.flushed) < ($1.timeline, $1.flushed) }) else {
+            return
+        }
         isOrderly = true
         defer { isOrderly = false }
         try promote(best.node)
@@ -75,7 +77,8 @@ extension ClusterRun {
         node.confirmed = nil
         let branch = try model.branch(engine.timelineToken)
         guard branch.parent == parent, LogLayout.canonical(branch.from) >= had.flushed else {
-            throw Violation("\(node.name) had \(had.flushed), and its timeline \(branch.timeline) begins at \(branch.from)")
+            throw Violation(
+                "\(node.name) had \(had.flushed), and its timeline \(branch.timeline) begins at \(branch.from)")
         }
         try requireState(engine, node.name)
         model.madeDurable(engine.timelineToken, to: engine.durableLSN)
@@ -84,8 +87,12 @@ extension ClusterRun {
 
     /// A refusal must have a reason that is true.
     private func judge(_ error: any Error, _ node: ClusterNode) throws {
-        guard node.isUp, !(error is SharedArchive.Away), !(error is SharedArchive.Refused), !archive.isAway else { return }
-        guard let follower = node.engine?.followerStatus else { throw Violation("\(node.name) neither follows nor leads: \(error)") }
+        guard node.isUp, !(error is SharedArchive.Away), !(error is SharedArchive.Refused), !archive.isAway else {
+            return
+        }
+        guard let follower = node.engine?.followerStatus else {
+            throw Violation("\(node.name) neither follows nor leads: \(error)")
+        }
         let text = "\(error)"
         if text.contains("has nothing of it") || text.contains("nothing was replayed yet") { return }
         throw Violation("\(node.name), which has \(follower.positions), is not promoted: \(text)")

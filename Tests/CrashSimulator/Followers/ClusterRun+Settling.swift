@@ -22,12 +22,10 @@ extension ClusterRun {
         try transact(leader, flushing: true)
         // What a crash has torn is written anew.
         try checkpoint(leader)
-        for _ in 0..<400 {
-            if nodes.allSatisfy({ $0 === leader || isCaughtUp($0, engine) }) { break }
-            try archiveSome(leader)
-            for node in nodes where node !== leader { try comeNearer(node) }
-            try lookAround()
-        }
+        try comeTogether(leader, engine)
+        // Once more: a restartpoint takes over a checkpoint that was replayed with readers about.
+        try checkpoint(leader)
+        try comeTogether(leader, engine)
         for node in nodes where node !== leader {
             guard let follower = node.follower, isCaughtUp(node, engine) else {
                 let state = node.engine?.followerStatus.map { "\($0)" } ?? "it does not run"
@@ -43,6 +41,15 @@ extension ClusterRun {
         try requireState(engine, leader.name)
         try requirePages(engine, leader.name)
         try requireArchive(leader, engine, token)
+    }
+
+    private func comeTogether(_ leader: ClusterNode, _ engine: Engine) throws {
+        for _ in 0..<400 {
+            if nodes.allSatisfy({ $0 === leader || isCaughtUp($0, engine) }) { break }
+            try archiveSome(leader)
+            for node in nodes where node !== leader { try comeNearer(node) }
+            try lookAround()
+        }
     }
 
     private func isCaughtUp(_ node: ClusterNode, _ leader: Engine) -> Bool {
@@ -83,7 +90,8 @@ extension ClusterRun {
         let reader = archive.makeReader(history, system, from: firstLog)
         while try reader.next() != nil {}
         guard reader.position >= end else {
-            throw Violation("the archived log breaks off at \(reader.position) of \(end): \(reader.end.map { "\($0)" } ?? "")")
+            throw Violation(
+                "the archived log breaks off at \(reader.position) of \(end): \(reader.end.map { "\($0)" } ?? "")")
         }
         for backup in try backups.filter({ try isUsable($0) }).shuffled(using: &random).prefix(2) {
             let node = ClusterNode(3, try makeFollower(of: backup, 3))
@@ -93,7 +101,8 @@ extension ClusterRun {
             for _ in 0..<64 where follower.publishedLSN < engine.publishedLSN { follower.replayStep(turns: 16) }
             guard follower.publishedLSN >= engine.publishedLSN, follower.timelineToken == token else {
                 throw Violation(
-                    "a new copy comes to \(follower.publishedLSN) by the archive: \(follower.followerStatus.map { "\($0)" } ?? "")")
+                    "a new copy comes to \(follower.publishedLSN) by the archive: \(follower.followerStatus.map { "\($0)" } ?? "")"
+                )
             }
             try requireState(follower, "a new copy")
             try requireStructure(follower, "a new copy")
