@@ -99,6 +99,36 @@ struct FollowerArchiveTests {
         }
     }
 
+    @Test(
+        "E1, E2: a promotion that was cut off behind its claim is resumed at its switch, though the old leader went on")
+    func oldLeaderGoesOn() throws {
+        let seed = SeededGenerator64.announced("an old leader that goes on beside a promotion")
+        var resumed = 0
+        for call in stride(from: 10, through: 120, by: 3) where resumed < 3 {
+            let cluster = try FollowedCluster(seed: seed)
+            try cluster.write(2)
+            // So that no commit ends where the new timeline begins.
+            try cluster.engine.switchWAL()
+            cluster.archiveAll()
+            let model = cluster.model
+            let disk = try cluster.restored(seed: seed)
+            let node = try Self.open(cluster, disk)
+            disk.failPower(atCall: disk.calls + call)
+            try? node.promote()
+            node.abandon()
+            guard !cluster.archive.claims.isEmpty else { continue }
+            try cluster.write(3)
+            try cluster.engine.switchWAL()
+            cluster.archiveAll()
+            let leader = try Self.open(cluster, disk.restart(seed: seed))
+            defer { leader.abandon() }
+            resumed += 1
+            #expect(!leader.isFollower)
+            #expect(try EngineModel(trees: leader.everything()) == model)
+        }
+        #expect(resumed > 0)
+    }
+
     @Test("A5: a page file that cannot be synced when a backup of a follower begins stops the node for good")
     func failedSync() throws {
         let seed = SeededGenerator64.announced("a failed sync in a backup of a follower")
