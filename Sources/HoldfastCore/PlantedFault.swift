@@ -109,6 +109,47 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     case seedlessRecordCRC
     /// Replay writes pages before the control file says how far it must come at least (shows when the archive shrinks).
     case noMinimumRecoveryPoint
+
+    // Followers, their promotion and their return.
+    /// A follower confirms as flushed what it has only received.
+    case acknowledgeReceived
+    /// A follower does not sync what it has received.
+    case receivedWithoutSync
+    /// A follower writes pages without a minimum recovery point that says so.
+    case minimumNotRaised
+    /// A restartpoint takes over a checkpoint before readers are shown what lies below it.
+    case restartpointBeforeShown
+    /// A restartpoint does not sync the page files.
+    case restartpointWithoutSync
+    /// A follower recycles segments that it would replay, or that the archive does not have.
+    case followerRecyclesTooEarly
+    /// A checkpoint of the leader recycles segments that a slot keeps.
+    case slotIgnored
+    /// A follower whose log lies past a fork follows the timeline that begins there.
+    case adoptsPastFork
+    /// A follower does not keep the history of the timeline that it goes over to.
+    case historyNotKept
+    /// A follower takes its pages for whole before the minimum recovery point, and before its backup's stop.
+    case followerConsistentTooEarly
+    /// A follower's backup begins at its last commit, though its pages lack some below it.
+    case backupAbovePages
+    /// A promotion does not replay what was received (nor asks what was known to be durable).
+    case promoteUnfinished
+    /// A promotion goes on though another has claimed its timeline.
+    case lostClaimIgnored
+    /// A promoted node does not mark the old timeline's whole segments for the archive.
+    case wholeSegmentsUnmarked
+    /// A rewind leaves the last pages that the node's own log changed as they are.
+    case rewindForgetsPages
+
+    /// Those that only a cluster with followers can show.
+    public var isOfFollowers: Bool { Self.ofFollowers.contains(self) }
+    private static let ofFollowers: Set<Self> = [
+        .acknowledgeReceived, .receivedWithoutSync, .minimumNotRaised, .restartpointBeforeShown,
+        .restartpointWithoutSync, .followerRecyclesTooEarly, .slotIgnored, .adoptsPastFork, .historyNotKept,
+        .followerConsistentTooEarly, .backupAbovePages, .promoteUnfinished, .lostClaimIgnored, .wholeSegmentsUnmarked,
+        .rewindForgetsPages,
+    ]
 }
 
 #if PlantedFaults

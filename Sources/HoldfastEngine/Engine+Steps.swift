@@ -34,4 +34,30 @@ extension Engine {
     package func structureProblems() throws -> [StructureProblem] {
         try read { snapshot in try snapshot.inSteps(while: { true }) { try StructureCheck.run($0) } }
     }
+
+    /// What the replaying thread of a node that follows does until it would wait for more log: at most `turns` readings of the
+    /// log to its end. Nothing on another node.
+    package func replayStep(turns: Int) {
+        precondition(!options.runsFollowerThreads, "the follower's own thread replays")
+        if isFollower { follower?.replayStep(turns: turns) }
+    }
+
+    /// What the keeper of a node that follows does at one turn.
+    package func keeperStep() {
+        precondition(!options.runsFollowerThreads, "the follower's own thread keeps house")
+        if isFollower { follower?.keeperStep() }
+    }
+
+    // MARK: Looking on, without a call to the disk
+
+    /// The token of the timeline that this node leads or follows.
+    package var timelineToken: TimelineToken { (isFollower ? follower?.history.current.token : nil) ?? storage.control.token }
+    /// `nil` for a leader.
+    package var followerStatus: FollowerStatus? { isFollower ? follower?.status : nil }
+    /// Microseconds since 1970 of the last commit.
+    package var lastCommitTimeNow: Int64 {
+        commitLock.lock()
+        defer { commitLock.unlock() }
+        return lastCommitTime
+    }
 }

@@ -45,6 +45,9 @@ public struct EngineOptions: Sendable {
     /// The background threads: checkpoints by their triggers, segments prepared ahead, idle witnesses.
     /// Tests that count I/O calls go without.
     public var runsBackgroundWork: Bool
+    /// The two threads of a node that follows. A simulator, which decides from its seed what happens when, goes without: it
+    /// calls `replayStep` and `keeperStep`.
+    package var runsFollowerThreads = true
     /// Whether each commit's redo is carried out and compared with its pages before it is logged; a difference stops the
     /// engine. For whoever suspects the log: each commit then also copies, redoes and compares every page that it changed.
     public var verifiesRedo = false

@@ -65,7 +65,7 @@ final class SegmentFiles<D: Disk>: Sendable {
             guard made.load(ordering: .acquiring) + 1 == number.rawValue, try !disk.exists(path) else { return }
             try create(number) { file throws(DiskError) in
                 try file.write(bytes, at: 0)
-                try file.sync()
+                if !planted(.receivedWithoutSync) { try file.sync() }
             }
             isMade = true
         }
@@ -101,7 +101,12 @@ final class SegmentFiles<D: Disk>: Sendable {
             let names = try disk.list("wal").compactMap { SegmentName($0) }.sorted()
             var removed = false
             for name in names where name.segment.end <= lsn && mayGo(name) {
-                for status in [name.readyPath, name.donePath] where try disk.exists(status) { try disk.remove(status) }
+                if try disk.exists(name.donePath) { try disk.remove(name.donePath) }
+                if try disk.exists(name.readyPath) {
+                    // One that a crash leaves without its segment would stop the archiver.
+                    try disk.remove(name.readyPath)
+                    try disk.syncDirectory("wal/archive_status")
+                }
                 let next = SegmentNumber(made.load(ordering: .acquiring) + 1)
                 if name.timeline == timeline, next <= ahead, try !disk.exists(self.name(next).walPath) {
                     try recycle(name, as: next)

@@ -4,7 +4,8 @@ import HoldfastTestSupport
 import HoldfastWAL
 
 /// What a seed has counted.
-public struct Counts: Sendable, Equatable {
+public struct Counts: RunTally, Equatable {
+    public init() {}
     public var seeds = 0
     public var transactions = 0
     public var checkpoints = 0
@@ -17,7 +18,7 @@ public struct Counts: Sendable, Equatable {
     public var rotten = 0
     public var refused = 0
 
-    static func += (a: inout Counts, b: Counts) {
+    public static func += (a: inout Counts, b: Counts) {
         a.seeds += b.seeds
         a.transactions += b.transactions
         a.checkpoints += b.checkpoints

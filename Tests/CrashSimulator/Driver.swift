@@ -125,7 +125,7 @@ final class Driver: @unchecked Sendable {
         guard let transaction = try engine.tryBeginTransaction() else { return nil }
         var model = history.current
         do {
-            for _ in 0..<operations { try change(transaction, &model) }
+            for _ in 0..<operations { try model.change(transaction, &random) }
         } catch {
             transaction.rollback()
             throw error
@@ -142,37 +142,6 @@ final class Driver: @unchecked Sendable {
         history.committed(index, end: staged.end)
         transactions += 1
         return (staged.end, index)
-    }
-
-    private func change(_ transaction: Transaction, _ model: inout Model) throws {
-        let tree = random.number(0...Model.trees.count - 1), number = random.number(0...Model.keysOfTree - 1)
-        let name = Model.trees[tree], key = Model.keys[number]
-        let known = model[tree, number]
-        switch random.number(0...199) {
-        case 0..<130:
-            let value = random.value()
-            let isNew = try transaction.put(name, key, value)
-            guard isNew == (known == 0) else { throw Violation("put says that a key is new: \(isNew)") }
-            model.set(tree, number, Self.hash(tree, key, value))
-        case 130..<185:
-            let was = try transaction.delete(name, key)
-            guard was == (known != 0) else { throw Violation("delete says that there was a record: \(was)") }
-            model.set(tree, number, 0)
-        case 185:
-            try transaction.clear(name)
-            model.clear(tree)
-        default:
-            let value = try transaction.get(name, key)
-            guard value.map({ Self.hash(tree, key, $0) }) ?? 0 == known else {
-                throw Violation("a transaction reads another value than was committed")
-            }
-        }
-    }
-
-    private static func hash(_ tree: Int, _ key: [UInt8], _ value: [UInt8]) -> UInt64 {
-        key.withUnsafeBytes { key in
-            value.withUnsafeBytes { Model.hash(Model.treeSeed(Model.trees[tree]), key, $0) }
-        }
     }
 
     private func flush() throws {

@@ -60,6 +60,40 @@ struct Model {
     }
 }
 
+extension Model {
+    /// One operation of a transaction, here and in the engine; what the engine says of the record must be true.
+    mutating func change(_ transaction: Transaction, _ random: inout SeededGenerator) throws {
+        let tree = random.number(0...Self.trees.count - 1), number = random.number(0...Self.keysOfTree - 1)
+        let name = Self.trees[tree], key = Self.keys[number]
+        let known = self[tree, number]
+        switch random.number(0...199) {
+        case 0..<130:
+            let value = random.value()
+            let isNew = try transaction.put(name, key, value)
+            guard isNew == (known == 0) else { throw Violation("put says that a key is new: \(isNew)") }
+            set(tree, number, Self.hash(tree, key, value))
+        case 130..<185:
+            let was = try transaction.delete(name, key)
+            guard was == (known != 0) else { throw Violation("delete says that there was a record: \(was)") }
+            set(tree, number, 0)
+        case 185:
+            try transaction.clear(name)
+            clear(tree)
+        default:
+            let value = try transaction.get(name, key)
+            guard value.map({ Self.hash(tree, key, $0) }) ?? 0 == known else {
+                throw Violation("a transaction reads another value than was committed")
+            }
+        }
+    }
+
+    private static func hash(_ tree: Int, _ key: [UInt8], _ value: [UInt8]) -> UInt64 {
+        key.withUnsafeBytes { key in
+            value.withUnsafeBytes { hash(treeSeed(trees[tree]), key, $0) }
+        }
+    }
+}
+
 extension SeededGenerator {
     mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &self) < percent }
     mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }

@@ -31,7 +31,7 @@ public struct Failure: Sendable, CustomStringConvertible {
 /// One seed: a data directory from its beginning, through several lives of an engine that end in order, by a kill, by a
 /// power loss or by a failed sync. At many of the I/O calls, a copy of the disk is what a crash there would leave: it is
 /// recovered and checked, and the run goes on as if nothing had happened.
-public final class SeedRun: @unchecked Sendable {
+public final class SeedRun: SeededRun, @unchecked Sendable {
     // Sendable: used by one thread; the disk calls back on the thread that called it.
     let seed: UInt64
     let options: SimulationOptions

@@ -136,6 +136,9 @@ public final class SimulatedDisk: Disk, Sendable {
         }
     }
 
+    /// The names in a directory, as a reader would see them now.
+    public func names(in directory: String) -> [String] { state.withLock { $0.children(directory).sorted() } }
+
     /// Removes a file, durably, behind everybody's back.
     public func lose(_ path: String) {
         state.withLock { state in

@@ -107,7 +107,7 @@ extension Engine {
     private func recycle() throws(EngineError) {
         try boundSlots()
         var bound = storage.oldestRedo
-        if let kept = slots.keepFrom { bound = min(bound, kept) }
+        if let kept = slots.keepFrom, !planted(.slotIgnored) { bound = min(bound, kept) }
         if let kept = backupsKeepFrom { bound = min(bound, kept) }
         if planted(.recycleTooEarly) { bound = .max }
         do throws(WALError) {

@@ -23,7 +23,10 @@ extension Follower {
     func beginBackup() throws -> ControlData {
         try whileFollowing {
             try takeRestartpoint()
-            let control = file.current
+            var control = file.current
+            if planted(.backupAbovePages), let end = locked({ $0.lastCommit }) {
+                control.redo.lsn = max(control.redo.lsn, end.lsn)
+            }
             _ = try stopPlace(control.redo.timeline, control.token)
             return control
         }

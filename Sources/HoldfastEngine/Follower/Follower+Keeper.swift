@@ -8,50 +8,68 @@ extension Follower {
     private static var dirtyBytes: Int { 64 << 20 }
 
     func keeperLoop() {
-        var flushed = LSN.zero
         while !locked({ $0.isStopping || $0.isPromoting }), failure.reason == nil {
-            do {
-                let (seen, leader) = locked { ($0.received, $0.leaderLSN) }
-                // Far behind, whole segments come at once, and are made of their bytes.
-                if let seen, leader < seen.durableLSN + 2 * SegmentNumber.bytes {
-                    try onLog { () throws(WALError) in try seen.prepareAhead() }
-                }
-                if cache.versionCount > 1024 { try raiseMark() }
-                if let engine { cache.prune(published: engine.publishedLSN, mark: durableMark) }
-                cache.trim()
-                while cache.dirtyBytes > Self.dirtyBytes, !locked({ $0.isStopping || $0.isPromoting }) {
-                    if try cache.writeOutSome(atMost: 256) == 0 { break }
-                    try onDisk { () throws(DiskError) in try cache.store.writeBack() }
-                }
-                try takeRestartpoint()
-                // How far the log was flushed is noted when it rests, and now and then when it does not.
-                let now = seen?.durableLSN ?? .zero
-                if now == flushed || now > flushed + SegmentNumber.bytes {
-                    try updateControl { control in
-                        guard now > control.knownDurableEnd else { return false }
-                        control.knownDurableEnd = now
-                        return true
-                    }
-                }
-                flushed = now
-            } catch EngineError.disk(let error) where error.isFailedSync {
-                _ = fatal(error)
-            } catch EngineError.stopped {
-            } catch {
-                locked { $0.problem = "\(error)" }
-                pause(milliseconds: 1000)
-            }
+            keeperStep()
             pause(milliseconds: 100)
+        }
+    }
+
+    func keeperStep() {
+        do {
+            let (seen, leader) = locked { ($0.received, $0.leaderLSN) }
+            // Far behind, whole segments come at once, and are made of their bytes.
+            if let seen, leader < seen.durableLSN + 2 * SegmentNumber.bytes {
+                try onLog { () throws(WALError) in try seen.prepareAhead() }
+            }
+            if cache.versionCount > 1024 { try raiseMark() }
+            if let engine { cache.prune(published: engine.publishedLSN, mark: durableMark) }
+            cache.trim()
+            while cache.dirtyBytes > Self.dirtyBytes, !locked({ $0.isStopping || $0.isPromoting }) {
+                if try cache.writeOutSome(atMost: 256) == 0 { break }
+                try onDisk { () throws(DiskError) in try cache.store.writeBack() }
+            }
+            try takeRestartpoint()
+            // How far the log was flushed is noted when it rests, and now and then when it does not.
+            let now = seen?.durableLSN ?? .zero
+            if now == flushedAtLastTurn || now > flushedAtLastTurn + SegmentNumber.bytes {
+                try updateControl { control in
+                    guard now > control.knownDurableEnd else { return false }
+                    control.knownDurableEnd = now
+                    return true
+                }
+            }
+            flushedAtLastTurn = now
+        } catch EngineError.disk(let error) where error.isFailedSync {
+            _ = fatal(error)
+        } catch EngineError.stopped {
+            // `onFatal` was told.
+        } catch {
+            locked { $0.problem = "\(error)" }
+            pause(milliseconds: 1000)
         }
     }
 
     /// Takes over the leader's last checkpoint that was replayed and shown, if it is newer than the redo point here. The crash
     /// argument is a checkpoint's: replay begins at the older redo point until the control file is durable.
+    ///
+    /// A failed sync is fatal whoever calls, a backup too: the pages that it lost are clean by now, and the next
+    /// restartpoint's sync would say yes to nothing.
     func takeRestartpoint() throws {
         restarting.lock()
         defer { restarting.unlock() }
+        do {
+            try restartAtCheckpoint()
+        } catch EngineError.disk(let error) where error.isFailedSync {
+            throw fatal(error)
+        }
+    }
+
+    /// Under `restarting`.
+    private func restartAtCheckpoint() throws {
         let due = locked { state -> ReplayedCheckpoint? in
-            guard let checkpoint = state.checkpoint, checkpoint.end.lsn <= appliedLSN else { return nil }
+            guard let checkpoint = state.checkpoint,
+                checkpoint.end.lsn <= appliedLSN || planted(.restartpointBeforeShown)
+            else { return nil }
             return checkpoint
         }
         guard let due, due.redo > file.current.redo.lsn else { return }
@@ -66,7 +84,7 @@ extension Follower {
             if locked({ $0.isStopping || $0.isPromoting }) { throw .closed }
         }
         precondition(cache.dirtyPages(through: due.redo).isEmpty, "a restartpoint left pages behind")
-        try onDisk { () throws(DiskError) in try cache.store.sync() }
+        if !planted(.restartpointWithoutSync) { try onDisk { () throws(DiskError) in try cache.store.sync() } }
         let history = locked { $0.history }
         let timeline = history.timeline(at: due.redo)
         let (last, greatest) = (due.lastTransaction, engine?.greatestRedoNow ?? due.redo)
@@ -108,6 +126,7 @@ extension Follower {
         // Read behind the redo points: a backup that begins now starts at or above them.
         if let kept = engine?.backupsKeepFrom { bound = min(bound, kept) }
         if let kept = engine?.slots.keepFrom { bound = min(bound, kept) }
+        if planted(.followerRecyclesTooEarly) { bound = .max }
         try onLog { () throws(WALError) in try received?.recycle(below: bound) { _ in true } }
     }
 }

@@ -16,7 +16,7 @@ extension Follower {
         }
     }
 
-    private func finishAndOpen(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {
+    private func finishAndOpen(_ wish: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {
         // Whoever receives has left, or is refused from here on; what has come whole counts.
         receiving.lock()
         let received = locked { state in
@@ -32,13 +32,14 @@ extension Follower {
         monitor.unlock()
         // When it must follow again the threads begin anew: none of them may still run.
         try flushed.get()
+        if !options.runsFollowerThreads, !planted(.promoteUnfinished) { try replayRest() }
         try locked { state in
             if state.isBroken { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
         }
 
         let end = replay.reader.position
         let control = file.current
-        guard end >= LogLayout.canonical(control.knownDurableEnd) else {
+        guard end >= LogLayout.canonical(control.knownDurableEnd) || planted(.promoteUnfinished) else {
             throw EngineError.recoveryFailed(
                 end,
                 "this node had the log up to \(control.knownDurableEnd) and cannot read it: a promotion would lose that"
@@ -51,7 +52,7 @@ extension Follower {
         for entry in history.entries.dropFirst() where LogLayout.canonical(entry.switchLSN) >= end {
             // Two were promoted at once, or nearly: what the other has acknowledged since is not here. Or it never led: then
             // its timeline stays in the history, with nothing on it, and whoever has it yields to the one above.
-            guard options.isForced else { throw PromotionError.claimed(entry.timeline, reason: entry.reason) }
+            guard wish.isForced else { throw PromotionError.claimed(entry.timeline, reason: entry.reason) }
             try source.requireUnused(entry.timeline)
         }
         received?.close()
@@ -60,7 +61,7 @@ extension Follower {
         _ = try raiseMinimum(to: end)
         let reached = Reached(end: end, chain: chain, timeline: history.timeline(at: end))
         let state = ReplayedState(replay)
-        let promotion = promotion(history, options)
+        let promotion = promotion(history, wish)
         let begun = try promotion.begin(reached, state)
         try leaveTimeline(reached)
         let recovered = try promotion.finish(begun, state)
@@ -80,7 +81,7 @@ extension Follower {
             let log = EndOfLog(disk: disk, system: file.current.system)
             for entry in history.entries { try log.removeBeyondSwitch(entry.timeline, at: end(of: entry.timeline)) }
         }
-        guard file.current.isArchiving else { return }
+        guard file.current.isArchiving, !planted(.wholeSegmentsUnmarked) else { return }
         try onDisk { () throws(DiskError) in
             let marked = Set(try disk.list("wal/archive_status"))
             for name in try disk.list("wal").compactMap({ SegmentName($0) })

@@ -11,38 +11,59 @@ extension Follower {
     private static var retryMilliseconds: Int { 500 }
 
     func replayLoop() {
+        reading { reader in while turn(reader) == .goesOn {} }
+    }
+
+    func replayStep(turns: Int) {
+        reading { reader in
+            for _ in 0..<turns where turn(reader) != .goesOn { return }
+        }
+    }
+
+    /// What a reading of the log to its end was followed by.
+    private enum Turn { case goesOn, idle, over }
+
+    private func reading(_ body: (UnsafeMutablePointer<ReaderSlots.Slot>) -> Void) {
         let reader = cache.readers.claim()
         cache.readers.enter(reader)
-        defer {
-            cache.readers.leave(reader)
-            cache.readers.release(reader)
-        }
-        while !locked({ $0.isStopping }), failure.reason == nil {
-            do {
-                let stop = try replay.replay { [unowned self] _ in
-                    cache.readers.refresh(reader)
-                    return isStopping ? .stopBefore : .apply
-                }
-                try show()
-                guard case .logEnded = stop, let end = replay.reader.end else { return }
+        body(reader)
+        cache.readers.leave(reader)
+        cache.readers.release(reader)
+    }
+
+    /// Reads the log to its end, and finds out where it goes on: waits for that on a thread of its own.
+    private func turn(_ reader: UnsafeMutablePointer<ReaderSlots.Slot>) -> Turn {
+        guard !locked({ $0.isStopping || $0.isBroken }), failure.reason == nil else { return .over }
+        do {
+            let stop = try replay.replay { [unowned self] _ in
                 cache.readers.refresh(reader)
-                guard try findMore(behind: end) else { return }
-            } catch {
-                if let archive = segments.takeFailure() {
-                    // What was read so far stands; the archive may answer again.
-                    report("\(archive)")
-                    pause(milliseconds: Self.retryMilliseconds)
-                    if locked({ $0.isPromoting }) {
-                        do { try show() } catch { report("\(error)") }
-                        return
-                    }
-                } else if isStopping {
-                    return
-                } else {
-                    giveUp("\(error)")
-                    return
-                }
+                return isStopping ? .stopBefore : .apply
             }
+            try show()
+            guard case .logEnded = stop, let end = replay.reader.end else { return .over }
+            cache.readers.refresh(reader)
+            return try findMore(behind: end)
+        } catch {
+            if let archive = segments.takeFailure() {
+                // What was read so far stands; the archive may answer again.
+                report("\(archive)")
+                pause(milliseconds: Self.retryMilliseconds)
+                if locked({ $0.isPromoting }) {
+                    do { try show() } catch { report("\(error)") }
+                    return .over
+                }
+                return options.runsFollowerThreads ? .goesOn : .idle
+            }
+            if !isStopping { giveUp("\(error)") }
+            return .over
+        }
+    }
+
+    /// What the replaying thread has done by the time that a promotion goes on, where there is none.
+    func replayRest() throws {
+        reading { reader in while turn(reader) == .goesOn {} }
+        if let end = replay.reader.end, let why = locked({ $0.ending == nil ? nil : $0.problem ?? "" }) {
+            throw EngineError.recoveryFailed(end.position, "the next timeline cannot be followed: \(why)")
         }
     }
 
@@ -90,7 +111,9 @@ extension Follower {
                 report("replay waits for space: \(error)")
                 // A promotion waits too: without this commit there is none.
                 monitor.lock()
-                if !state.isStopping { monitor.wait(milliseconds: Self.retryMilliseconds) }
+                if options.runsFollowerThreads, !state.isStopping {
+                    monitor.wait(milliseconds: Self.retryMilliseconds)
+                }
                 monitor.unlock()
             }
         }
@@ -137,8 +160,8 @@ extension Follower {
     // MARK: Where the log goes on
 
     /// The log ended for the reader: waits until it goes on.
-    /// - Returns: `false` when the thread is to end.
-    private func findMore(behind end: LogEnd) throws -> Bool {
+    /// - Returns: `over` when the thread is to end; `idle` where there is none to wait.
+    private func findMore(behind end: LogEnd) throws -> Turn {
         let position = end.position
         var looked = Int64.min / 2
         while true {
@@ -164,15 +187,15 @@ extension Follower {
                 return .look(isLast: state.isPromoting)
             }
             switch step {
-            case .stop: return false
+            case .stop: return .over
             case .goOn(let received):
                 segments.received = received
-                return true
+                return .goesOn
             case .adopt(let history):
                 defer { locked { $0.isLooking = false } }
                 do {
                     try adopt(history, at: end)
-                    return true
+                    return .goesOn
                 } catch {
                     // The ending is still known: all of it is done again.
                     guard Self.mayPass(error) else { throw error }
@@ -182,8 +205,8 @@ extension Follower {
             case .look(let isLast):
                 defer { locked { $0.isLooking = false } }
                 looked = now
-                if look(behind: end, isLast: isLast) { return true }
-                if isLast { return false }
+                if look(behind: end, isLast: isLast) { return .goesOn }
+                if isLast { return .over }
                 do {
                     if segments.received == nil { try beginReceiving(at: end) }
                 } catch {
@@ -194,6 +217,7 @@ extension Follower {
                 }
             case .wait: break
             }
+            guard options.runsFollowerThreads else { return .idle }
             locked { $0.received }?.wait(beyond: position, milliseconds: 200)
         }
     }
@@ -275,7 +299,7 @@ extension Follower {
             if let asked, newer.current.token == asked.token { continue }
             // The same way up to here, or another's that only shares a number.
             guard newer.entry(end.timeline)?.token == own.entry(end.timeline)?.token else { continue }
-            guard newer.contains(end.timeline, end.position) else {
+            guard newer.contains(end.timeline, end.position) || planted(.adoptsPastFork) else {
                 diverged =
                     diverged
                     ?? "timeline \(newer.timeline) left timeline \(end.timeline) at \(newer.end(of: end.timeline) ?? .zero), "
@@ -294,6 +318,7 @@ extension Follower {
         dropReceived()
         segments.forgetArchive()
         try onDisk { () throws(DiskError) in
+            if planted(.historyNotKept) { return }
             try disk.replaceAtomically(TimelineHistory.walPath(history.timeline), with: history.encoded())
         }
         let next = history.end(of: end.timeline)

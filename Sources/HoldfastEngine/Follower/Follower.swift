@@ -10,9 +10,14 @@ protocol FollowerDriver: LogFollower {
     var history: TimelineHistory { get }
     /// Below what the leader's whole segments are archived, as it said.
     var archivedUpstream: LSN { get }
-    /// Begins to replay, to keep house and to flush. Holds the engine only while it works.
+    /// Begins to replay, to keep house and to flush. Holds the engine only while it works. Without threads of its own it
+    /// waits to be told.
     func start(_ engine: Engine)
-    /// Ends these threads; returns when they have ended. May be called again.
+    /// What the replaying thread does until it would wait, at most so many readings of the log to its end.
+    func replayStep(turns: Int)
+    /// What the keeper does at one turn.
+    func keeperStep()
+    /// Ends its threads; returns when they have ended. May be called again.
     func stop()
     /// Returns the control file behind a restartpoint that was taken as far as the leader's checkpoints allow.
     func beginBackup() throws -> ControlData
@@ -68,6 +73,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     private let applied: Atomic<UInt64>
     /// Whether `state.meeting` is set: looked at before each commit.
     let meets = Atomic(false)
+    /// How far the log was flushed at the keeper's last turn. The keeper's own.
+    var flushedAtLastTurn = LSN.zero
 
     /// Commits that were carried out and not yet shown to readers.
     struct Batch {
@@ -164,6 +171,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
 
     func start(_ engine: Engine) {
         self.engine = engine
+        guard options.runsFollowerThreads else { return }
         run { $0.replayLoop() }
         run { $0.keeperLoop() }
         run { $0.flushLoop() }
@@ -206,7 +214,9 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     /// Waits, unless the node stops or is to be promoted.
     func pause(milliseconds: Int) {
         monitor.lock()
-        if !state.isStopping, !state.isPromoting { monitor.wait(milliseconds: milliseconds) }
+        if options.runsFollowerThreads, !state.isStopping, !state.isPromoting {
+            monitor.wait(milliseconds: milliseconds)
+        }
         monitor.unlock()
     }
 
@@ -217,7 +227,9 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         let applied = appliedLSN
         let flushed = max(received?.durableLSN ?? applied, applied)
         return FollowerPositions(
-            received: max(received?.receivedLSN ?? flushed, flushed), flushed: flushed, applied: applied)
+            received: max(received?.receivedLSN ?? flushed, flushed),
+            flushed: planted(.acknowledgeReceived) ? max(received?.receivedLSN ?? flushed, flushed) : flushed,
+            applied: applied)
     }
 
     var status: FollowerStatus {
@@ -252,6 +264,7 @@ extension Follower: DurabilitySource {
             guard target > control.minimumRecoveryPoint?.lsn ?? .zero, !planted(.noMinimumRecoveryPoint) else {
                 return false
             }
+            if planted(.minimumNotRaised) { return false }
             control.minimumRecoveryPoint = .init(timeline: history.timeline(at: target), lsn: target)
             // What was replayed had been durable.
             control.knownDurableEnd = max(control.knownDurableEnd, target)

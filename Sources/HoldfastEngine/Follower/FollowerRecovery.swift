@@ -42,7 +42,7 @@ struct FollowerRecovery<D: Disk> {
                 Reached(end: signal.switchLSN, chain: signal.chain, timeline: control.redo.timeline))
             return try promotion.finish(signal, ReplayedState(control))
         }
-        try replayToConsistency(replay, segments, control)
+        try replayToConsistency(replay, segments, control, notBeyond: begun?.1.switchLSN)
         if let (promotion, signal) = begun {
             try replayAll(replay, segments, to: signal.switchLSN)
             redo.durableMark = try follower.raiseMinimum(to: signal.switchLSN)
@@ -74,18 +74,27 @@ struct FollowerRecovery<D: Disk> {
         }
     }
 
+    /// - Parameter limit: where a promotion of this node's own was begun. The old timeline may go on behind it, and be
+    ///   archived: none of that is this node's, though the place itself may be the end of no commit.
     private func replayToConsistency(
-        _ replay: Replay<FollowerSegments<D>>, _ segments: FollowerSegments<D>, _ control: ControlData
+        _ replay: Replay<FollowerSegments<D>>, _ segments: FollowerSegments<D>, _ control: ControlData,
+        notBeyond limit: LSN?
     ) throws {
         let consistent = LogLayout.canonical(
-            max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero))
+            planted(.followerConsistentTooEarly)
+                ? .zero : max(control.demand?.stop ?? .zero, control.minimumRecoveryPoint?.lsn ?? .zero))
         while replay.reader.position < consistent {
             let stop: Replay<FollowerSegments<D>>.Stop
             do {
-                stop = try replay.run { LogLayout.canonical($0.end) >= consistent ? .stopAfter : .apply }
+                stop = try replay.run { point in
+                    let end = LogLayout.canonical(point.end)
+                    if let limit, end > LogLayout.canonical(limit) { return .stopBefore }
+                    return end >= consistent ? .stopAfter : .apply
+                }
             } catch {
                 throw segments.takeFailure() ?? error
             }
+            if case .before = stop { return }
             guard stop == .logEnded, let end = replay.reader.end, end.position < consistent else { continue }
             // What was received lies in `wal/`, and what was not in the archive: one of the two goes on.
             guard try segments.takeFromArchive(at: end.position, replay.reader.history) else {

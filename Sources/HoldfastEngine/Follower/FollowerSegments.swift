@@ -33,6 +33,9 @@ final class FollowerSegments<D: Disk>: SegmentSource {
         if let held, held.name == name { return .inMemory(held.segment.bytes) }
         if let bytes = received?.find(name, for: &lent) { return .inMemory(bytes) }
         if fromArchive != name.segment, try isLocal(name) { return .byReading }
+        // While a stream brings the log the archive is not asked: replay would pass what is being received, and leave a file
+        // of it that is never whole.
+        if received != nil { return .missing }
         return try fetch(name).map { .inMemory($0.bytes) } ?? .missing
     }
 
@@ -90,6 +93,13 @@ final class FollowerSegments<D: Disk>: SegmentSource {
     private func removeLocal(_ number: SegmentNumber) throws {
         try onDisk { () throws(DiskError) in
             let names = try disk.list("wal").compactMap { SegmentName($0) }.filter { $0.segment == number }
+            // What an earlier life of this node as a leader wanted archived: no mark may be left without its segment.
+            var hasMarks = false
+            for path in names.flatMap({ [$0.readyPath, $0.donePath] }) where try disk.exists(path) {
+                try disk.remove(path)
+                hasMarks = true
+            }
+            if hasMarks { try disk.syncDirectory("wal/archive_status") }
             for name in names { try disk.remove(name.walPath) }
             if !names.isEmpty { try disk.syncDirectory("wal") }
         }

@@ -13,8 +13,8 @@ import HoldfastWAL
 /// Version 2 has one line more, for a timeline that may be opened while the repository is away:
 ///
 ///     claim = later
-struct PromoteSignal: Equatable {
-    static let path = "promote.signal"
+package struct PromoteSignal: Equatable {
+    package static let path = "promote.signal"
     private static let heading = "holdfast promote signal "
     private static let version: UInt32 = 2
     private static let later = "claim = later"

@@ -51,7 +51,7 @@ extension Promotion {
         try write(next)
         do {
             try source.claim(next.timeline, history: branch(next).encoded())
-        } catch {
+        } catch where !planted(.lostClaimIgnored) {
             if next.mayClaimLater, !source.isRefusal(error) { return next }
             // Another has it, or nobody knows: this node stays what it is. Should the claim be its own all the same, the
             // next attempt finds it so.

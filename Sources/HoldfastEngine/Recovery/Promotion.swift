@@ -100,6 +100,7 @@ struct Promotion<D: Disk> {
                         isClaimed = false
                         break
                     }
+                    if planted(.lostClaimIgnored) { break }
                     // Lost only when the number is another's by now; any other failure is told.
                     guard order.takesNextClaim else { throw error }
                     let next = try number()

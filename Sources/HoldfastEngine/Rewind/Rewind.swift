@@ -121,7 +121,8 @@ package struct Rewind<D: Disk> {
             system: control.system, timeline: control.timeline, end: log.end.position, fork: fork, redo: redo.position,
             redoChain: redo.chain, checkpointLSN: redo.checkpointLSN <= fork.lsn ? redo.checkpointLSN : .zero,
             checkpointTime: redo.time, lastTransaction: redo.lastTransaction, greatestRedo: control.greatestRedo,
-            demand: control.demand, lost: log.lost, runs: log.pages.runs(atMost: PageRun.mostPages))
+            demand: control.demand, lost: log.lost,
+            runs: Array(log.pages.runs(atMost: PageRun.mostPages).dropLast(planted(.rewindForgetsPages) ? 1 : 0)))
         let name = RewindPlan.place(control.timeline, fork.lsn)
         guard let saved = try order.beside(name, true) else {
             throw RewindError.savedMissing(path: disk.root + ".rewound-" + name)

@@ -1,4 +1,5 @@
 import HoldfastCore
+import HoldfastEngine
 import HoldfastWire
 
 /// Why a follower gets no stream. The codes tell it what to do next.
@@ -15,6 +16,18 @@ enum ReplicateError: Error, Equatable {
     case slotInUse(String)
     /// The asker may want the leader.
     case isFollower
+
+    init(_ refusal: FeedRefusal) {
+        self =
+            switch refusal {
+            case .foreign(let theirs, let own): .foreign(theirs, own: own)
+            case .diverged(let lsn, let timeline, let why): .diverged(at: lsn, timeline, why: why)
+            case .ahead(let lsn, let end): .ahead(lsn, end: end)
+            case .beforeTimeline(let lsn, let timeline, let begins): .beforeTimeline(lsn, timeline, begins: begins)
+            case .gone(let lsn, let timeline): .gone(lsn, timeline)
+            case .slotInvalid(let slot, let why): .slotInvalid(slot, why: why)
+            }
+    }
 
     /// The error reply: code, then a diagnosis on one line.
     var reply: String {

@@ -1,4 +1,5 @@
 import HoldfastCore
+import HoldfastEngine
 import HoldfastWAL
 
 /// What a follower asks for: `REPLICATE slot timeline lsn [SYSTEM id] [TOKEN token] [CHAIN crc] [NODE name] [CASCADE yes] [VERSION n]`.
@@ -36,6 +37,13 @@ struct ReplicateRequest: Equatable, Sendable {
         else { throw .malformed("\"\(printable(words[3]))\" is no place between records") }
         self.lsn = lsn
         for index in stride(from: 4, to: words.count, by: 2) { try read(words[index], words[index + 1]) }
+    }
+
+    /// What of it is compared with the log.
+    var ofFeed: FeedRequest {
+        var feed = FeedRequest(timeline: timeline, lsn: lsn)
+        (feed.slot, feed.system, feed.token, feed.chain) = (slot, system, token, chain)
+        return feed
     }
 
     private mutating func read(_ option: String, _ value: String) throws(ReplicateError) {
