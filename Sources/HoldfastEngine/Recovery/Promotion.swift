@@ -52,14 +52,14 @@ struct Promotion<D: Disk> {
         if !order.takesNextClaim, order.usesArchive {
             do {
                 try source.claim(next.timeline, history: branch(next).encoded())
-            } catch  where !planted(.lostClaimIgnored) {
+            } catch {
                 // Another has it, or nobody knows: this node stays what it is. Should the claim be its own all the same, a
                 // later attempt is refused by that name, and says so.
                 try? onDisk { () throws(DiskError) in
                     try disk.remove(PromoteSignal.path)
                     try disk.syncDirectory("")
                 }
-                throw error
+                if !planted(.lostClaimIgnored) { throw error }
             }
         }
         try moveRedo(reached, state)
