@@ -127,8 +127,6 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     case slotIgnored
     /// A follower whose log lies past a fork follows the timeline that begins there.
     case adoptsPastFork
-    /// A follower does not keep the history of the timeline that it goes over to.
-    case historyNotKept
     /// A follower takes its pages for whole before the minimum recovery point, and before its backup's stop.
     case followerConsistentTooEarly
     /// A follower's backup begins at its last commit, though its pages lack some below it.
@@ -137,8 +135,6 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     case promoteUnfinished
     /// A promotion goes on though another has claimed its timeline.
     case lostClaimIgnored
-    /// A promoted node does not mark the old timeline's whole segments for the archive.
-    case wholeSegmentsUnmarked
     /// A rewind leaves the last pages that the node's own log changed as they are.
     case rewindForgetsPages
 
@@ -146,8 +142,8 @@ public enum PlantedFault: String, CaseIterable, Sendable {
     public var isOfFollowers: Bool { Self.ofFollowers.contains(self) }
     private static let ofFollowers: Set<Self> = [
         .acknowledgeReceived, .receivedWithoutSync, .minimumNotRaised, .restartpointBeforeShown,
-        .restartpointWithoutSync, .followerRecyclesTooEarly, .slotIgnored, .adoptsPastFork, .historyNotKept,
-        .followerConsistentTooEarly, .backupAbovePages, .promoteUnfinished, .lostClaimIgnored, .wholeSegmentsUnmarked,
+        .restartpointWithoutSync, .followerRecyclesTooEarly, .slotIgnored, .adoptsPastFork,
+        .followerConsistentTooEarly, .backupAbovePages, .promoteUnfinished, .lostClaimIgnored,
         .rewindForgetsPages,
     ]
 }

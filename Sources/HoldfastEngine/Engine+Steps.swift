@@ -51,7 +51,9 @@ extension Engine {
     // MARK: Looking on, without a call to the disk
 
     /// The token of the timeline that this node leads or follows.
-    package var timelineToken: TimelineToken { (isFollower ? follower?.history.current.token : nil) ?? storage.control.token }
+    package var timelineToken: TimelineToken {
+        (isFollower ? follower?.history.current.token : nil) ?? storage.control.token
+    }
     /// `nil` for a leader.
     package var followerStatus: FollowerStatus? { isFollower ? follower?.status : nil }
     /// Microseconds since 1970 of the last commit.

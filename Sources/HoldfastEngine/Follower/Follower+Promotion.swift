@@ -81,7 +81,7 @@ extension Follower {
             let log = EndOfLog(disk: disk, system: file.current.system)
             for entry in history.entries { try log.removeBeyondSwitch(entry.timeline, at: end(of: entry.timeline)) }
         }
-        guard file.current.isArchiving, !planted(.wholeSegmentsUnmarked) else { return }
+        guard file.current.isArchiving else { return }
         try onDisk { () throws(DiskError) in
             let marked = Set(try disk.list("wal/archive_status"))
             for name in try disk.list("wal").compactMap({ SegmentName($0) })

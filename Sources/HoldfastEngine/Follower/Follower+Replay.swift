@@ -318,7 +318,6 @@ extension Follower {
         dropReceived()
         segments.forgetArchive()
         try onDisk { () throws(DiskError) in
-            if planted(.historyNotKept) { return }
             try disk.replaceAtomically(TimelineHistory.walPath(history.timeline), with: history.encoded())
         }
         let next = history.end(of: end.timeline)

@@ -51,7 +51,7 @@ extension Promotion {
         try write(next)
         do {
             try source.claim(next.timeline, history: branch(next).encoded())
-        } catch where !planted(.lostClaimIgnored) {
+        } catch {
             if next.mayClaimLater, !source.isRefusal(error) { return next }
             // Another has it, or nobody knows: this node stays what it is. Should the claim be its own all the same, the
             // next attempt finds it so.
@@ -59,7 +59,7 @@ extension Promotion {
                 try disk.remove(PromoteSignal.path)
                 try disk.syncDirectory("")
             }
-            throw error
+            if !planted(.lostClaimIgnored) { throw error }
         }
         return next
     }

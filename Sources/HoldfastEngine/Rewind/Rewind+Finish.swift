@@ -81,6 +81,11 @@ extension Rewind {
             }
         }
         try onDisk { () throws(DiskError) in
+            if !branch.isFollower {
+                // A follower keeps no log for slots: should it lead again, one from now would promise what is gone.
+                for name in try disk.list("slots") { try disk.remove("slots/" + name) }
+                try disk.syncDirectory("slots")
+            }
             try disk.replaceAtomically(StandbySignal.fileName, with: order.signal.encoded)
         }
         if !branch.isFollower {

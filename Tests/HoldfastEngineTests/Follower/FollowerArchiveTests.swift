@@ -104,7 +104,7 @@ struct FollowerArchiveTests {
     func oldLeaderGoesOn() throws {
         let seed = SeededGenerator64.announced("an old leader that goes on beside a promotion")
         var resumed = 0
-        for call in stride(from: 10, through: 120, by: 3) where resumed < 3 {
+        for call in 10...160 where resumed < 6 {
             let cluster = try FollowedCluster(seed: seed)
             try cluster.write(2)
             // So that no commit ends where the new timeline begins.
