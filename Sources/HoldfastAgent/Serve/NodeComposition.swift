@@ -69,6 +69,8 @@ final class NodeComposition: ServerComposition {
     func open(_ options: PromotionOptions = PromotionOptions()) throws -> [(name: String, value: WireValue)] {
         if let content, content.isClosed { throw ContentUnverified(diagnosis: content.refusal) }
         try engine.promote(options)
+        // What was reported of a follower's archive is not this leader's.
+        state.withLock { $0.reportedAt = nil }
         let status = engine.status
         let isOwed = try OwedClaim.of(disk, status.timeline, status.timelineToken) != nil
         log.notice(
