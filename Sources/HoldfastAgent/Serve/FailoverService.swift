@@ -188,12 +188,14 @@ struct FailoverService: NamedService {
     private func record(_ memory: Memory, _ view: ClusterView) -> NodeRecord {
         let status = engine.status
         let positions = status.follower?.positions
+        // Just started, it says less than it has confirmed: then nobody must be chosen by what it says.
+        let isKnown = status.follower?.hasReadItsLog ?? true
         return NodeRecord(
             node: node, role: .init(rawValue: status.role.rawValue) ?? .recovering, address: address.description,
             timeline: status.timeline,
             flushed: positions.map { Swift.max($0.flushed, $0.applied) } ?? status.durableLSN,
             applied: positions?.applied ?? status.publishedLSN, time: Timestamp.now,
-            vacantTerm: view.holder == nil ? memory.leftTerm : nil)
+            vacantTerm: view.holder == nil && isKnown ? memory.leftTerm : nil)
     }
 }
 

@@ -271,6 +271,7 @@ extension Follower {
         segments.received = received
         locked { state in
             state.received = received
+            state.hasReadItsLog = true
             if state.phase == .archive { state.phase = .waiting }
             monitor.broadcast()
         }

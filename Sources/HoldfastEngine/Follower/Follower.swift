@@ -111,6 +111,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         /// Replay met what it cannot go on behind: the node serves what it has.
         var isBroken = false
         var faults = 0
+        var hasReadItsLog = false
         var meeting: ReplayMeeting?
     }
 
@@ -238,7 +239,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
             FollowerStatus(
                 phase: state.isStreaming ? .streaming : state.phase, positions: positions, leader: state.leader,
                 leaderLSN: max(state.leaderLSN, positions.flushed), leaderClock: state.leaderClock,
-                problem: state.problem, faults: state.faults)
+                problem: state.problem, faults: state.faults, hasReadItsLog: state.hasReadItsLog)
         }
     }
 

@@ -76,4 +76,7 @@ public struct FollowerStatus: Sendable, Equatable {
     public var problem: String?
     /// Streams that ended because bytes were wrong.
     public var faults: Int
+    /// Whether the log that the node had at its start has been read to its end, and the archive had no more. Before that
+    /// `positions` may say less than the node has, and confirmed: it must not be compared with others by them.
+    public var hasReadItsLog: Bool
 }

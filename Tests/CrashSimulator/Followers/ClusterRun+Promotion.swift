@@ -23,12 +23,15 @@ extension ClusterRun {
             try start(node)
             lose(node.index, "its leader is gone")
         }
+        // One that has just started says what it has when it has read its log.
+        for node in candidates { node.follower?.replayStep(turns: 16) }
         try lookAround()
         guard candidates.allSatisfy({ $0.follower != nil }) else { return }
         // Who has what the newest leader had at most; another's log is of no use.
         var said: [(node: ClusterNode, timeline: TimelineID, flushed: LSN)] = []
         for node in candidates {
-            guard let engine = node.follower, let positions = engine.logFollower?.positions else { return }
+            guard let engine = node.follower, let status = engine.followerStatus, status.hasReadItsLog else { return }
+            let positions = status.positions
             let token = engine.timelineToken
             guard try model.contains(positions.flushed, of: token, along: current) else { continue }
             said.append((node, try model.branch(token).timeline, positions.flushed))

@@ -157,4 +157,30 @@ private final class Flag: Sendable {
     private let state = Mutex(false)
     var isSet: Bool { state.withLock { $0 } }
     func set() { state.withLock { $0 = true } }
+
+    @Test("E5: a follower that starts again does not know yet what it had confirmed, and says so until it has read it")
+    func confirmedBeforeRestart() throws {
+        let seed = SeededGenerator64.announced("what a follower had confirmed")
+        let cluster = try FollowedCluster(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        let node = try Self.open(cluster, disk)
+        try cluster.write(4)
+        let request = try #require(try node.logFollower?.beginStream())
+        try Self.receive(try #require(node.logFollower), cluster, from: request.position, to: cluster.engine.durableLSN)
+        let confirmed = try #require(node.logFollower?.positions.flushed)
+        #expect(confirmed == cluster.engine.durableLSN)
+        // Confirmed, and not replayed.
+        node.abandon()
+        var options = quietOptions()
+        options.archiving = true
+        options.recovery = cluster.archive
+        options.runsFollowerThreads = false
+        let again = try Engine(opening: disk.restart(seed: seed), options: options)
+        defer { again.abandon() }
+        #expect(try #require(again.followerStatus).positions.flushed < confirmed)
+        #expect(try !#require(again.followerStatus).hasReadItsLog)
+        again.replayStep(turns: 64)
+        #expect(try #require(again.followerStatus).hasReadItsLog)
+        #expect(try #require(again.followerStatus).positions.flushed == confirmed)
+    }
 }
