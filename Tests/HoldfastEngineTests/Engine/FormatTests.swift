@@ -159,7 +159,7 @@ struct FormatTests {
             }
             disk.damage(path) { bytes in
                 let text = String(decoding: bytes, as: UTF8.self)
-                bytes = Array(text.replacing("signal 1\n", with: "signal 2\n").utf8)
+                bytes = Array(text.replacing("signal 1\n", with: "signal 9\n").utf8)
             }
             expectRefused(disk, at: path, options)
         }
