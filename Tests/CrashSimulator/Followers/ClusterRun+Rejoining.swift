@@ -9,10 +9,16 @@ extension ClusterRun {
     func mustRejoin(_ node: ClusterNode) throws -> Bool {
         if node.index == claimant { return false }
         if node.isRewinding { return true }
-        guard let engine = node.engine else { return false }
+        guard let engine = node.engine else { return try awaitsLostLog(node) }
         guard engine.isFollower else { return engine.timelineToken != current }
         guard let positions = engine.logFollower?.positions else { return false }
         return try !model.contains(positions.flushed, of: engine.timelineToken, along: current)
+    }
+
+    /// A node that was rewound to a leader which is lost too: its pages need log that lies on no timeline any more.
+    private func awaitsLostLog(_ node: ClusterNode) throws -> Bool {
+        guard let awaited = node.awaited else { return false }
+        return try !model.contains(awaited.lsn, of: awaited.token, along: current)
     }
 
     func rejoin(_ node: ClusterNode) throws {
@@ -20,7 +26,7 @@ extension ClusterRun {
             return
         }
         end(node)
-        if node.isRewinding || random.chance(75) {
+        if try !awaitsLostLog(node) || node.isRewinding, node.isRewinding || random.chance(75) {
             if try rewind(node, leader) { return }
             if node.isRewinding, random.chance(60) { return }
         }
