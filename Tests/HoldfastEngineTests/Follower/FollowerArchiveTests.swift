@@ -150,13 +150,6 @@ struct FollowerArchiveTests {
         #expect(throws: EngineError.self) { try node.beginBackup(label: "again", fast: true) }
         #expect(throws: EngineError.self) { try node.promote() }
     }
-}
-
-/// Set once, on any thread.
-private final class Flag: Sendable {
-    private let state = Mutex(false)
-    var isSet: Bool { state.withLock { $0 } }
-    func set() { state.withLock { $0 = true } }
 
     @Test("E5: a follower that starts again does not know yet what it had confirmed, and says so until it has read it")
     func confirmedBeforeRestart() throws {
@@ -183,4 +176,11 @@ private final class Flag: Sendable {
         #expect(try #require(again.followerStatus).hasReadItsLog)
         #expect(try #require(again.followerStatus).positions.flushed == confirmed)
     }
+}
+
+/// Set once, on any thread.
+private final class Flag: Sendable {
+    private let state = Mutex(false)
+    var isSet: Bool { state.withLock { $0 } }
+    func set() { state.withLock { $0 = true } }
 }
