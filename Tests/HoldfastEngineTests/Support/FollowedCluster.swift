@@ -282,6 +282,11 @@ extension Engine {
             guard Date() < deadline, let follower = logFollower else { return false }
             follower.waitApplied(beyond: LSN(lsn.rawValue - 1), milliseconds: 20)
         }
+        // Readers see it a moment before the follower says so, and before a restartpoint may use it.
+        while let follower = logFollower, follower.positions.applied < lsn {
+            guard Date() < deadline else { return false }
+            usleep(100)
+        }
         return true
     }
 }
