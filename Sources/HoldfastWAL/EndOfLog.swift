@@ -95,14 +95,7 @@ package struct EndOfLog<D: Disk> {
         for name in try segments().reversed()
         where name.timeline == timeline && name.segment.start >= switchLSN {
             try onDisk { () throws(DiskError) in
-                // The marks first: one that a crash leaves without its segment would stop the archiver. One that runs beside
-                // this renames the first to the second at any time.
-                var hasMarks = false
-                for status in [name.readyPath, name.donePath] where try disk.exists(status) {
-                    try disk.removeIfThere(status)
-                    hasMarks = true
-                }
-                if hasMarks { try disk.syncDirectory("wal/archive_status") }
+                try disk.removeMarks(of: name)
                 try disk.remove(name.walPath)
                 try disk.syncDirectory("wal")
             }

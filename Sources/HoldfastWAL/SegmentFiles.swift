@@ -101,12 +101,7 @@ final class SegmentFiles<D: Disk>: Sendable {
             let names = try disk.list("wal").compactMap { SegmentName($0) }.sorted()
             var removed = false
             for name in names where name.segment.end <= lsn && mayGo(name) {
-                if try disk.exists(name.donePath) { try disk.remove(name.donePath) }
-                if try disk.exists(name.readyPath) {
-                    // One that a crash leaves without its segment would stop the archiver.
-                    try disk.remove(name.readyPath)
-                    try disk.syncDirectory("wal/archive_status")
-                }
+                try disk.removeMarks(of: name)
                 let next = SegmentNumber(made.load(ordering: .acquiring) + 1)
                 if name.timeline == timeline, next <= ahead, try !disk.exists(self.name(next).walPath) {
                     try recycle(name, as: next)

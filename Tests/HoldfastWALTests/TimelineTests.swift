@@ -88,26 +88,27 @@ struct TimelineTests {
         #expect(try readAll(DiskSegmentSource(disk: survivor), history: history).commits == [1, 2, 3])
     }
 
-    @Test("segments of a timeline beyond its switch point are removed")
-    func beyondSwitch() throws {
+    /// A log with a commit in its first segment, at whose end it will be left, and one in the second.
+    private func logBeyondFork() throws -> (disk: SimulatedDisk, fork: LSN) {
         let disk = try makeDisk()
         let writer = try makeWriter(disk)
         let fork = try writer.appendCommit(1).end
         try writer.flush(through: try writer.switchSegment())
         try writer.appendCommit(2)
         try writer.flush(through: writer.appendedLSN)
+        return (disk, fork)
+    }
+
+    @Test("segments of a timeline beyond its switch point are removed")
+    func beyondSwitch() throws {
+        let (disk, fork) = try logBeyondFork()
         try EndOfLog(disk: disk, system: testSystem).removeBeyondSwitch(.first, at: fork)
         #expect(try disk.list("wal").compactMap { SegmentName($0)?.segment } == [SegmentNumber(1)])
     }
 
     @Test("E4: segments beyond the switch point are removed while an archiver marks them")
     func beyondSwitchBesideArchiver() throws {
-        let disk = try makeDisk()
-        let writer = try makeWriter(disk)
-        let fork = try writer.appendCommit(1).end
-        try writer.flush(through: try writer.switchSegment())
-        try writer.appendCommit(2)
-        try writer.flush(through: writer.appendedLSN)
+        let (disk, fork) = try logBeyondFork()
         let marked = SegmentName(timeline: .first, segment: SegmentNumber(2))
         try disk.open(marked.readyPath, .create).close()
         disk.interleave { call in

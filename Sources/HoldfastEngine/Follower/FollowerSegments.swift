@@ -93,14 +93,11 @@ final class FollowerSegments<D: Disk>: SegmentSource {
     private func removeLocal(_ number: SegmentNumber) throws {
         try onDisk { () throws(DiskError) in
             let names = try disk.list("wal").compactMap { SegmentName($0) }.filter { $0.segment == number }
-            // What an earlier life of this node as a leader wanted archived: no mark may be left without its segment.
-            var hasMarks = false
-            for path in names.flatMap({ [$0.readyPath, $0.donePath] }) where try disk.exists(path) {
-                try disk.remove(path)
-                hasMarks = true
+            for name in names {
+                // Of an earlier life of this node as a leader.
+                try disk.removeMarks(of: name)
+                try disk.remove(name.walPath)
             }
-            if hasMarks { try disk.syncDirectory("wal/archive_status") }
-            for name in names { try disk.remove(name.walPath) }
             if !names.isEmpty { try disk.syncDirectory("wal") }
         }
     }
