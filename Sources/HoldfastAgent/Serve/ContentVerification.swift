@@ -33,7 +33,7 @@ struct ContentVerification: NamedService {
     private static let pinMilliseconds = 5000
 
     func run() async throws {
-        let isOver = Flag()
+        let isOver = StopFlag()
         try await withGracefulShutdownHandler {
             try await work(isOver)
         } onGracefulShutdown: {
@@ -42,7 +42,7 @@ struct ContentVerification: NamedService {
         await Pause.untilShutdown()
     }
 
-    private func work(_ isOver: Flag) async throws {
+    private func work(_ isOver: StopFlag) async throws {
         var goal: LSN?
         var lastProblem: String?
         while await Pause.milliseconds(lastProblem == nil ? Self.lookMilliseconds : Self.retryMilliseconds) {
@@ -88,7 +88,7 @@ struct ContentVerification: NamedService {
     }
 
     /// Throws `ContentDiffers` when the two hold different records; anything else says nothing about the content.
-    private func compare(_ leader: String, _ isOver: Flag) throws -> (lsn: LSN, content: ContentDigest) {
+    private func compare(_ leader: String, _ isOver: StopFlag) throws -> (lsn: LSN, content: ContentDigest) {
         let address = try WireAddress(leader)
         let client = try WireClient(to: server(address))
         defer { client.close() }
@@ -118,7 +118,7 @@ struct ContentVerification: NamedService {
     }
 
     /// The leader may read for as long as it takes: while it lives, the connection ends when it dies.
-    private func leaderDigest(_ client: WireClient, _ isOver: Flag) throws -> ContentDigest {
+    private func leaderDigest(_ client: WireClient, _ isOver: StopFlag) throws -> ContentDigest {
         let reply = try client.receive(patience: .unlimited)
         if case .error(let text) = reply { throw WireError.refused(command: "DIGEST", error: text) }
         guard let records = reply["records"]?.integer, let digest = reply["digest"]?.text else { throw Self.unreadable }
@@ -133,13 +133,6 @@ struct ContentVerification: NamedService {
 
     private static var unreadable: WireError {
         .unexpectedReply(command: "DIGEST", "a field of it is missing")
-    }
-
-    /// Set once.
-    final class Flag: Sendable {
-        private let value = Atomic(false)
-        var isSet: Bool { value.load(ordering: .relaxed) }
-        func set() { value.store(true, ordering: .relaxed) }
     }
 
     /// A line now and then while much is read.

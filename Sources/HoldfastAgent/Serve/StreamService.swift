@@ -46,10 +46,3 @@ struct StreamService: NamedService {
         ending.set()
     }
 }
-
-/// Set once.
-private final class StopFlag: Sendable {
-    private let value = Atomic(false)
-    var isSet: Bool { value.load(ordering: .relaxed) }
-    func set() { value.store(true, ordering: .relaxed) }
-}

@@ -1,3 +1,4 @@
+import Glibc
 import HoldfastCore
 import HoldfastWAL
 
@@ -212,14 +213,7 @@ extension Engine {
             }
             guard goesOn() else { throw EngineError.closed }
             guard monotonicMicroseconds() / 1000 < deadline else { throw MeetingError.beyond(lsn, end: durable) }
-            pause(milliseconds: 1)
+            usleep(1000)
         }
-    }
-
-    private func pause(milliseconds: Int) {
-        let monitor = Monitor()
-        monitor.lock()
-        monitor.wait(milliseconds: milliseconds)
-        monitor.unlock()
     }
 }
