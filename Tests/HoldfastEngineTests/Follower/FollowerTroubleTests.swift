@@ -175,6 +175,63 @@ struct FollowerTroubleTests {
         fork.leader.abandon()
     }
 
+    @Test(
+        "E3: a stream tells of a timeline's end when the archive has the next one's segment: the node streams on from there"
+    )
+    func endingBehind() throws {
+        let seed = SeededGenerator64.announced("a timeline's end that is told late")
+        var random = Random(seed: seed)
+        var opened: (disk: SimulatedDisk, archived: GrowingArchive.Content)?
+        let fork = try ForkedCluster(
+            seed: seed,
+            before: { cluster in
+                let disk = try cluster.restored(seed: seed, node: "c")
+                let node = try cluster.open(disk)
+                try cluster.write(2)
+                while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+                guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
+                node.abandon()
+                opened = (disk, cluster.archive.content)
+                // The fork lies in the next segment.
+                try cluster.write(2)
+                try cluster.engine.switchWAL()
+            })
+        let (archive, before) = (fork.cluster.archive, opened!)  // Set above.
+        // The claim is known, and log of neither branch is in the archive: what lies below the fork comes by a stream.
+        archive.answer(as: before.archived.claiming(as: archive.content))
+        let node = try fork.cluster.open(before.disk)
+        defer { node.abandon() }
+        let follower = try #require(node.logFollower)
+        var begun: StreamRequest?
+        for _ in 0..<3000 where begun == nil {
+            begun = try follower.beginStream()
+            usleep(1000)
+        }
+        let request = try #require(begun)
+        #expect(request.timeline == .first && request.position < fork.fork)
+        var at = request.position
+        while at < fork.fork {
+            let bytes = try #require(
+                try logBytes(of: fork.cluster.engine, on: fork.cluster.disk, from: at, atMost: fork.fork - at))
+            try bytes.withUnsafeBytes { try follower.receive($0, at: at) }
+            at = at + bytes.count
+        }
+        // Before replay comes to the switch the next timeline's segment, which begins there, gets into the archive.
+        try fork.leader.switchWAL()
+        fork.cluster.archiveAll(of: fork.leader, fork.disk)
+        archive.answer(as: nil)
+        try follower.flush()
+        guard node.waitApplied(fork.fork) else { throw Unexpected("\(node.status)") }
+        // Time enough to pass the switch, for a replay that would.
+        usleep(300_000)
+        let history = try RecoveryPlan.history(fork.disk, fork.leader.storage.control)
+        try follower.timelineEnded(at: fork.fork, history: history.encoded())
+        follower.endStream(nil)
+        try fork.leader.write { try $0.put("new", bytes("later"), bytes("value")) }
+        try Self.follow(node, fork, &random)
+        fork.leader.abandon()
+    }
+
     @Test("A7: promoted while replay waits for space: it is promoted when there is some, with everything received")
     func promotedWithoutSpace() throws {
         let seed = SeededGenerator64.announced("promoted without space")
