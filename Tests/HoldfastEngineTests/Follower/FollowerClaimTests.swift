@@ -2,6 +2,7 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 import HoldfastWAL
+import Synchronization
 import Testing
 
 @testable import HoldfastEngine
@@ -60,6 +61,58 @@ struct FollowerClaimTests {
             engine.abandon()
             nodes[1].engine.abandon()
         }
+    }
+
+    @Test(
+        "E1, E5: the power fails at calls of a promotion without the repository: all is there, and what is owed is known"
+    )
+    func cutOffWithoutRepository() throws {
+        let seed = SeededGenerator64.announced("a promotion without the repository that is cut off")
+        let wish = PromotionOptions(withoutRepository: true)
+        /// Returns what the promotion made of calls; with `call` the power fails at that one.
+        @Sendable func promote(failingAt call: Int?) throws -> (FollowedCluster, SimulatedDisk, calls: Int) {
+            let (cluster, nodes) = try Self.caughtUp(seed: seed)
+            let (engine, disk) = nodes[0]
+            cluster.archive.setAway(true)
+            let first = disk.calls
+            if let call { disk.failPower(atCall: first + call) }
+            do { try engine.promote(wish) } catch { guard call != nil else { throw error } }
+            let calls = disk.calls - first
+            engine.abandon()
+            cluster.archive.setAway(false)
+            return (cluster, disk, calls)
+        }
+        let outcome = Mutex((followed: 0, owed: 0, claimed: 0))
+        let calls = try promote(failingAt: nil).calls
+        let failures = concurrently(Array(stride(from: 1, through: calls + 4, by: 3))) { call in
+            let (cluster, disk, _) = try promote(failingAt: call)
+            let after = disk.restart(seed: seed &+ UInt64(call))
+            let engine = try cluster.open(after, instance: "b")
+            defer { engine.abandon() }
+            if engine.isFollower {
+                outcome.withLock { $0.followed += 1 }
+                guard engine.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it lost what it had") }
+                guard cluster.archive.claims.isEmpty else { throw Unexpected("a follower has claimed") }
+            } else if cluster.archive.claims.isEmpty {
+                outcome.withLock { $0.owed += 1 }
+                let status = engine.status
+                let owed = try ClaimSignal.read(after)
+                guard owed?.timeline == status.timeline, owed?.token == status.timelineToken else {
+                    throw Unexpected("nobody knows that the claim is owed: \(owed as Any)")
+                }
+            } else {
+                outcome.withLock { $0.claimed += 1 }
+                guard cluster.archive.claims == [engine.status.timeline],
+                    try Self.token(cluster, engine.status.timeline) == engine.status.timelineToken
+                else { throw Unexpected("claimed were \(cluster.archive.claims)") }
+            }
+            guard try EngineModel(trees: engine.everything()) == cluster.model else {
+                throw Unexpected("other content")
+            }
+        }
+        print("promotions without the repository that were cut off: \(outcome.withLock { "\($0)" })")
+        #expect(failures == [])
+        #expect(outcome.withLock { $0.followed > 0 && $0.owed > 0 })
     }
 
     @Test("E5: a copy of the directory elsewhere does not take up the claim of the first")
