@@ -86,6 +86,8 @@ struct FollowerContentTests {
         try Data(pages).write(to: URL(filePath: path))
         for _ in 0..<2 {
             let server = try c.launchLeader()
+            defer { server.kill() }
+            try waitUntil("the comparison ends the node", seconds: 120) { !server.isRunning }
             #expect(server.wait() == 65, "\(server.errors)")
             let last = server.errors.split(separator: "\n").suffix(3).joined(separator: "\n")
             #expect(last.contains("does not hold what its leader holds") && last.contains("LSN 0/"), "\(last)")
