@@ -35,7 +35,7 @@ final class Divergence {
         try a.expect(["backup"])
         try a.load(records(700))
         try a.archivedPoint("before-b")
-        try b.expect(["restore", "--follow", "unix:\(a.socket)", "--node", "b"])
+        try b.expect(["restore", "--follow", "unix:\(a.socket)", "--node", "b", "--slot", "b"])
         try b.startLeader()
         // Behind the last whole segment, so that the fork lies inside one.
         try a.load(records(300 + Int(random.next() % 200)))

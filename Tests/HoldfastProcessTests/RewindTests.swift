@@ -92,8 +92,11 @@ import Testing
     @Test("E4: a former leader that lost nothing only becomes a follower")
     func nothingDiverged() throws {
         let nodes = try Divergence(seed: 21, .init(lostWrites: false))
+        let slots = nodes.a.data + "/slots"
+        #expect(try !FileManager.default.contentsOfDirectory(atPath: slots).isEmpty)
         let report = try nodes.a.json(nodes.rewind)
         #expect(report["diverged"] as? Bool == false || report["transactions"] as? Int == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: slots).isEmpty, "its life as a leader is over")
         try nodes.follows()
         // And again: it is one already.
         _ = nodes.a.stopLeader()

@@ -82,7 +82,8 @@ extension Rewind {
         }
         try onDisk { () throws(DiskError) in
             if !branch.isFollower {
-                // A follower keeps no log for slots: should it lead again, one from now would promise what is gone.
+                // They hold the log for followers of a leader that this is no more; and what a follower takes from the archive
+                // does not lie in `wal/`, so that one from now would promise what is not there.
                 for name in try disk.list("slots") { try disk.remove("slots/" + name) }
                 try disk.syncDirectory("slots")
             }
