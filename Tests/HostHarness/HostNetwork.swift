@@ -199,6 +199,12 @@ public final class HostNetwork: Sendable {
             }
             _ = try? BuiltBinary.runTool(ip, ["netns", "del", namespace])
         }
+        // `ip` mounts the directory upon itself for the first namespace, and leaves it so. While anybody has one there this fails.
+        if let left = try? FileManager.default.contentsOfDirectory(atPath: directory), left.isEmpty,
+            let umount = BuiltBinary.tool("umount")
+        {
+            _ = try? BuiltBinary.runTool(umount, [directory])
+        }
     }
 
     /// Removes what was left by processes that were killed.
