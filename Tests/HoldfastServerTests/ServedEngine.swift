@@ -107,8 +107,8 @@ final class ServedEngine: ServerComposition {
     func administrator(_ version: WireVersion = .resp3) throws -> Client { try Client(addresses.unix!, version) }
 }
 
-/// A client whose commands are written as one line, and whose error replies are values.
-struct Client {
+/// A client whose commands are written as one line, and whose error replies are values. One thread at a time uses it.
+struct Client: @unchecked Sendable {
     let wire: WireClient
 
     init(_ address: WireAddress, _ version: WireVersion = .resp3) throws {

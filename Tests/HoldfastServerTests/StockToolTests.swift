@@ -116,7 +116,6 @@ extension ServerTests {
                 let redis = try RunningProcess(
                     StockTool.server!,
                     ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", served.directory.path])
-                // Not SIGTERM: a child of a test thread may have inherited a mask that blocks it.
                 defer { redis.kill() }
                 try waitUntil("redis-server listens", while: redis) {
                     (try? Client(.unix(path: socket), .resp2)) != nil

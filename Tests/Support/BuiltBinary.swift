@@ -1,5 +1,4 @@
 import Foundation
-import Synchronization
 
 /// The `holdfast` binary that this build made, run as an operator would run it.
 public enum BuiltBinary {
@@ -35,11 +34,9 @@ public enum BuiltBinary {
 
     /// Runs any program to its end. Output beyond a pipe's size is fine: it goes to files.
     public static func runTool(
-        _ program: String, _ arguments: [String], input: Data = Data(), environment: [String: String] = [:],
-        directory: String? = nil
+        _ program: String, _ arguments: [String], input: Data = Data(), environment: [String: String] = [:]
     ) throws -> Result {
-        let started = try RunningProcess(
-            program, arguments, input: input, environment: environment, directory: directory)
+        let started = try RunningProcess(program, arguments, input: input, environment: environment)
         let status = started.wait()
         return Result(status: status, output: started.output, errors: started.errors)
     }
@@ -51,71 +48,6 @@ public enum BuiltBinary {
             if FileManager.default.isExecutableFile(atPath: path) { return path }
         }
         return nil
-    }
-}
-
-/// A process that was started and is stopped by its own pid. It is killed when its owner goes.
-public final class RunningProcess: Sendable {
-    // `waitUntilExit` may run on one thread at a time: `exit` guards it.
-    private let process = Process()
-    private let files: TemporaryDirectory
-    private let exit = Mutex<Int32?>(nil)
-
-    public init(
-        _ program: String, _ arguments: [String], input: Data = Data(), environment: [String: String] = [:],
-        directory: String? = nil
-    ) throws {
-        files = try TemporaryDirectory("holdfast-process")
-        try input.write(to: URL(filePath: files.path + "/in"))
-        for name in ["out", "err"] { try Data().write(to: URL(filePath: files.path + "/" + name)) }
-        process.executableURL = URL(filePath: program)
-        process.arguments = arguments
-        process.standardInput = try FileHandle(forReadingFrom: URL(filePath: files.path + "/in"))
-        process.standardOutput = try FileHandle(forWritingTo: URL(filePath: files.path + "/out"))
-        process.standardError = try FileHandle(forWritingTo: URL(filePath: files.path + "/err"))
-        if !environment.isEmpty {
-            process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        }
-        if let directory { process.currentDirectoryURL = URL(filePath: directory) }
-        try process.run()
-    }
-
-    deinit { if process.isRunning { Glibc.kill(process.processIdentifier, SIGKILL) } }
-
-    public var pid: Int32 { process.processIdentifier }
-    public var isRunning: Bool { process.isRunning }
-    public var output: String {
-        (try? String(decoding: Data(contentsOf: URL(filePath: files.path + "/out")), as: UTF8.self)) ?? ""
-    }
-    public var errors: String {
-        (try? String(decoding: Data(contentsOf: URL(filePath: files.path + "/err")), as: UTF8.self)) ?? ""
-    }
-
-    public func signal(_ number: Int32) { Glibc.kill(process.processIdentifier, number) }
-
-    /// The exit status; 128 + signal for a process that a signal ended.
-    @discardableResult public func wait() -> Int32 {
-        exit.withLock { exit in
-            if let exit { return exit }
-            process.waitUntilExit()
-            let status =
-                process.terminationReason == .uncaughtSignal
-                ? 128 + process.terminationStatus : process.terminationStatus
-            exit = status
-            return status
-        }
-    }
-
-    /// `kill -9`, and waits until it is gone.
-    public func kill() {
-        signal(SIGKILL)
-        wait()
-    }
-
-    /// SIGTERM, and its exit status.
-    @discardableResult public func stop() -> Int32 {
-        signal(SIGTERM)
-        return wait()
     }
 }
 

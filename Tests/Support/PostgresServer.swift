@@ -179,35 +179,14 @@ public final class PostgresServer: Sendable {
         return UInt16(bigEndian: address.sin_port)
     }
 
-    /// Runs a command to its end. Not Foundation's `Process`: that takes a command for running as long as a server which
-    /// it has started keeps an inherited descriptor open.
+    /// Runs a command to its end and returns what it printed.
     @discardableResult
     private static func run(_ command: [String], asOwner: Bool = true) throws -> String {
         let asUser = asOwner && geteuid() == 0 ? ["/usr/sbin/runuser", "-u", owner, "--"] : []
-        let words = ["/usr/bin/env", "-C", "/"] + asUser + command
-        let temporary = try TemporaryDirectory("holdfast-command")
-        let (out, err) = (temporary.path + "/out", temporary.path + "/err")
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_addopen(&actions, 1, out, O_WRONLY | O_CREAT, 0o600)
-        posix_spawn_file_actions_addopen(&actions, 2, err, O_WRONLY | O_CREAT, 0o600)
-        let arguments = words.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        var child = pid_t()
-        let code = posix_spawn(&child, words[0], &actions, nil, arguments, environ)
-        guard code == 0 else {
-            throw Failure(description: "cannot run \(words[0]): \(String(cString: strerror(code)))")
+        let result = try BuiltBinary.runTool("/usr/bin/env", ["-C", "/"] + asUser + command)
+        guard result.status == 0 else {
+            throw Failure(description: "\(command[0]) ended with status \(result.status): \(result.errors)")
         }
-        var status: Int32 = 0
-        while waitpid(child, &status, 0) < 0 {
-            guard errno == EINTR else { throw Failure(description: "waitpid failed: \(errno)") }
-        }
-        guard status == 0 else {
-            let why = try String(contentsOfFile: err, encoding: .utf8)
-            throw Failure(description: "\(command[0]) ended with wait status \(status): \(why)")
-        }
-        return try String(contentsOfFile: out, encoding: .utf8)
+        return result.output
     }
 }

@@ -17,19 +17,26 @@ extension ServerTests {
         func bytes(_ writes: ServedEngine.Writes) async throws {
             try await ServedEngine.with(writes) { served in
                 let follower = try TestFollower(served, from: first)
-                let writers = (0..<3).map { writer in
-                    Task.detached {
-                        let client = try served.anonymous()
-                        let value = String(repeating: "v\(writer)", count: 10_000)
-                        for round in 0..<300 { try client("SET", "k\(writer)-\(round)", value) }
-                    }
-                }
                 let client = try served.administrator()
-                for _ in 0..<3 {
-                    try follower.receive(through: follower.position + (2 << 20))
-                    try client("WAL", "SWITCH")
+                try await withThrowingTaskGroup(of: Void.self) { writers in
+                    for writer in 0..<3 {
+                        writers.addTask {
+                            try await onThread {
+                                let client = try served.anonymous()
+                                let value = String(repeating: "v\(writer)", count: 10_000)
+                                for round in 0..<300 { try client("SET", "k\(writer)-\(round)", value) }
+                            }
+                        }
+                    }
+                    // Where this blocks no writer has to wait for its thread.
+                    try await onThread {
+                        for _ in 0..<3 {
+                            try follower.receive(through: follower.position + (2 << 20))
+                            try client("WAL", "SWITCH")
+                        }
+                    }
+                    try await writers.waitForAll()
                 }
-                for writer in writers { try await writer.value }
                 let end = served.engine.durableLSN
                 #expect(SegmentNumber(containing: end).rawValue - SegmentNumber(containing: first).rawValue >= 3)
                 try follower.receive(through: end)
@@ -158,10 +165,12 @@ extension ServerTests {
                 let client = try served.anonymous()
                 for index in 0..<200 { try client("SET", "k\(index)", String(repeating: "x", count: 20_000)) }
                 let end = served.engine.durableLSN
-                let stopped = Task.detached { await served.server.stop() }
-                try follower.receive(through: end)
-                #expect(throws: WireError.self) { while true { try follower.message() } }
-                await stopped.value
+                async let stopped: Void = served.server.stop()
+                try await onThread {
+                    try follower.receive(through: end)
+                    #expect(throws: WireError.self) { while true { try follower.message() } }
+                }
+                await stopped
             }
         }
 

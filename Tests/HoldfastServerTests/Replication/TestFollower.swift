@@ -8,8 +8,8 @@ import Testing
 
 @testable import HoldfastServer
 
-/// A follower that keeps the bytes it gets, and says what a test tells it to.
-final class TestFollower {
+/// A follower that keeps the bytes it gets, and says what a test tells it to. One thread at a time uses it.
+final class TestFollower: @unchecked Sendable {
     let wire: WireClient
     /// What `REPLICATE` was answered with.
     let reply: WireValue

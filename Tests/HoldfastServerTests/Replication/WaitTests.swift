@@ -76,9 +76,9 @@ extension ServerTests {
                 try waitUntil("one waits, and the other is forgotten") {
                     try served.anonymous()("INFO", "clients").text?.contains("blocked_clients:1\r\n") == true
                 }
-                let stopped = Task.detached { await served.server.stop() }
-                #expect(try other.wire.receive() == .integer(0))
-                await stopped.value
+                async let stopped: Void = served.server.stop()
+                #expect(try await onThread { try other.wire.receive() } == .integer(0))
+                await stopped
             }
         }
 
