@@ -33,8 +33,7 @@ struct PostgresPrograms {
 
     /// Starts a program.
     func launch(_ program: String, _ arguments: [String]) throws -> RunningProcess {
-        let words = prefix + ["\(directory)/\(program)"] + arguments
-        return try RunningProcess(words[0], Array(words.dropFirst()), directory: "/")
+        try RunningProcess("/usr/bin/env", ["-C", "/"] + prefix + ["\(directory)/\(program)"] + arguments)
     }
 
     /// Runs a program to its end; it must succeed.
