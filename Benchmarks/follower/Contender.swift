@@ -53,6 +53,8 @@ struct CaughtUp {
 struct UnderLoad {
     /// Writes that the leader acknowledged in a second.
     var rate: Double
+    /// Processor time that the leader used for one of them, in microseconds.
+    var leaderMicroseconds: Double
     /// From the leader's acknowledgement of a write to when a read of the follower sees it; none without followers.
     var lagMilliseconds: [Double]
 }

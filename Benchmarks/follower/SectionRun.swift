@@ -63,18 +63,23 @@ struct SectionRun {
         var figures = Figures()
         for _ in 0..<rounds {
             for side in sides {
-                var alone = Double.nan
+                var alone = UnderLoad(rate: .nan, leaderMicroseconds: .nan, lagMilliseconds: [])
                 for followers in [0, 1, 3] {
                     let under = try side.measureLoad(followers: followers, seconds: loadSeconds)
                     let beside = "\(followers) follower\(followers == 1 ? "" : "s")"
                     figures.note("writes, \(beside)", of: side, under.rate, unit: "/s", better: .higher)
+                    figures.note(
+                        "leader's processor for a write, \(beside)", of: side, under.leaderMicroseconds, unit: "us")
                     guard followers > 0 else {
-                        alone = under.rate
+                        alone = under
                         continue
                     }
                     figures.note(
-                        "writes, \(beside), of those alone", of: side, under.rate / alone * 100, unit: "%",
+                        "writes, \(beside), of those alone", of: side, under.rate / alone.rate * 100, unit: "%",
                         better: .higher)
+                    figures.note(
+                        "leader's processor, \(beside), of that alone", of: side,
+                        under.leaderMicroseconds / alone.leaderMicroseconds * 100, unit: "%")
                     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
                         figures.note(
                             "lag, \(beside), \(name)", of: side, percentile(share, of: under.lagMilliseconds),

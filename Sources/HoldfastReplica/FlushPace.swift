@@ -16,48 +16,53 @@ struct FlushPace {
     }
 
     /// A sync of more is not waited for.
-    private static let smallBytes = 256 << 10
-    private static let pieceBytes = 1 << 20
+    static let smallBytes = 256 << 10
+    static let pieceBytes = 1 << 20
     /// A stream so slow that no segment is whole in time is made durable, and confirmed, all the same.
-    private static let longest = Duration.milliseconds(500)
+    static let longest = Duration.milliseconds(500)
 
     /// Everything below is durable, or was asked for.
     private(set) var asked: LSN
-    private var askedAt = ContinuousClock.now
+    private var askedAt: ContinuousClock.Instant
 
-    init(flushed: LSN) { asked = flushed }
+    init(flushed: LSN, at time: ContinuousClock.Instant = .now) {
+        asked = flushed
+        askedAt = time
+    }
 
     /// Whether something has come that nobody was asked to sync.
     func isPending(_ now: FollowerPositions) -> Bool { now.received > asked }
 
     /// Everything that has come is to be synced.
-    mutating func all(_ now: FollowerPositions) -> LSN {
-        asked = max(asked, now.received)
-        askedAt = .now
-        return asked
+    mutating func all(_ now: FollowerPositions, at time: ContinuousClock.Instant = .now) -> LSN {
+        ask(max(asked, now.received), time)
+    }
+
+    private mutating func ask(_ lsn: LSN, _ time: ContinuousClock.Instant) -> LSN {
+        asked = lsn
+        askedAt = time
+        return lsn
     }
 
     /// After a message.
     /// - Parameters:
     ///   - leader: where its durable log ends, as it said with the message.
     ///   - isMoreHere: a part of the next message has come already.
-    mutating func step(_ now: FollowerPositions, leader: LSN, isMoreHere: Bool) -> Step {
+    mutating func step(
+        _ now: FollowerPositions, leader: LSN, isMoreHere: Bool, at time: ContinuousClock.Instant = .now
+    ) -> Step {
         guard isPending(now) else { return .none }
         let isIdle = now.flushed >= asked
         let segment = SegmentNumber(containing: now.received)
         if leader <= now.received {
             let isSmall = now.received - now.flushed <= Self.smallBytes
-            let all = all(now)
+            let all = all(now, at: time)
             return isIdle && isSmall && !isMoreHere ? .atOnce : .soon(all)
         }
         if leader < segment.end {
-            return now.received - asked >= Self.pieceBytes ? .soon(all(now)) : .none
+            return now.received - asked >= Self.pieceBytes ? .soon(all(now, at: time)) : .none
         }
-        if segment.start > asked {
-            asked = segment.start
-            askedAt = .now
-            return .soon(asked)
-        }
-        return .now - askedAt >= Self.longest ? .soon(all(now)) : .none
+        if segment.start > asked { return .soon(ask(segment.start, time)) }
+        return time - askedAt >= Self.longest ? .soon(all(now, at: time)) : .none
     }
 }

@@ -65,11 +65,18 @@ import Testing
         let whole = try microseconds { try nodes.a.expect(nodes.rewind) }
         var random = SeededGenerator(seed: 12)
         var interrupted = 0
+        func control() throws -> Data { try Data(contentsOf: URL(filePath: nodes.a.data + "/control")) }
         for round in 0..<12 {
             try nodes.reset()
             for _ in 0..<(round % 3 + 1) {
+                let before = try control()
                 let process = try nodes.a.launch(nodes.rewind)
-                usleep(UInt32(random.next() % whole))
+                if round.isMultiple(of: 2) {
+                    usleep(UInt32(random.next() % whole))
+                } else {
+                    // As soon as it changes the directory, which the control file says first.
+                    while process.isRunning, try control() == before { usleep(100) }
+                }
                 process.kill()
             }
             let control = try nodes.a.json(["control"])

@@ -67,10 +67,14 @@ extension HoldfastContender {
         let load = try startLoad()
         defer { load.kill() }
         sleep(2)
+        guard let server = leader.server?.pid else { throw NeverHappened(what: "the leader runs", errors: "") }
+        let used = processorSeconds(of: server)
         let before = try commandsRun(), start = ContinuousClock.now
         let lag = try sampleLag(running, until: start + .seconds(duration))
-        let elapsed = elapsedSeconds(since: start)
-        return UnderLoad(rate: (try commandsRun() - before) / elapsed, lagMilliseconds: lag)
+        let writes = try commandsRun() - before
+        return UnderLoad(
+            rate: writes / elapsedSeconds(since: start),
+            leaderMicroseconds: (processorSeconds(of: server) - used) / writes * 1e6, lagMilliseconds: lag)
     }
 
     /// Some hundred writes, and for each the time from its `OK` to a `WAITLSN`'s answer, of each follower in turn. A server

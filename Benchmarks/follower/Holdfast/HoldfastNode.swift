@@ -8,6 +8,8 @@ final class HoldfastNode {
     static let cache = "1GiB"
 
     let name: String
+    /// The processors that its processes run on, as `taskset` reads them; nil: all.
+    var processors: String?
     private let root: String
     private(set) var server: RunningProcess?
     private(set) var agent: RunningProcess?
@@ -43,17 +45,20 @@ final class HoldfastNode {
     /// A command with this node's configuration, to its end.
     @discardableResult
     func run(_ arguments: [String]) throws -> String {
-        let result = try BuiltBinary.run(arguments + ["--config", configuration])
-        guard result.status == 0 else {
+        let process = try launch(arguments)
+        let status = process.wait(seconds: 3600)
+        guard status == 0 else {
             throw NeverHappened(
                 what: "holdfast \(arguments.joined(separator: " ")) ends with 0",
-                errors: "\(result.status): \(result.errors)\(result.output)")
+                errors: "\(status): \(process.errors)\(process.output)")
         }
-        return result.output
+        return process.output
     }
 
     func launch(_ arguments: [String]) throws -> RunningProcess {
-        try RunningProcess(BuiltBinary.path, arguments + ["--config", configuration])
+        let words = arguments + ["--config", configuration]
+        guard let processors else { return try RunningProcess(BuiltBinary.path, words) }
+        return try RunningProcess("/usr/bin/taskset", ["-c", processors, BuiltBinary.path] + words)
     }
 
     /// The shell's words for `holdfast`, with this configuration behind.

@@ -46,6 +46,8 @@ extension PostgresContender {
         }
         let running = Array(followers[..<count])
         for follower in running { try waitCaughtUp(follower) }
+        guard let server = leader.server?.pid else { throw NeverHappened(what: "the leader runs", errors: "") }
+        let used = processorSeconds(of: server)
         let load = try startLoad(seconds: duration)
         defer { load.kill() }
         let lag = try sampleLag(running, while: load)
@@ -53,7 +55,10 @@ extension PostgresContender {
             let line = load.output.split(separator: "\n").first(where: { $0.hasPrefix("tps = ") }),
             let rate = Double(line.dropFirst(6).prefix { $0 != " " })
         else { throw NeverHappened(what: "pgbench tells its rate", errors: load.errors + load.output) }
-        return UnderLoad(rate: rate, lagMilliseconds: lag)
+        return UnderLoad(
+            rate: rate,
+            leaderMicroseconds: (processorSeconds(of: server) - used) / (rate * Double(duration)) * 1e6,
+            lagMilliseconds: lag)
     }
 
     /// As on the other side: writes, and for each the time from its acknowledgement until a read of a standby sees it.

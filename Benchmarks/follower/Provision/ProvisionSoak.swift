@@ -17,6 +17,11 @@ struct ProvisionSoak: ParsableCommand {
     @Option(help: "Megabytes of records of the leader.") var mb = 200
     @Option(help: "Clients that write.") var clients = 8
     @Option(help: "Seconds of writing without a follower, for comparison.") var seconds = 10.0
+    @Option(
+        help: ArgumentHelp(
+            "Processors for the followers, as taskset reads them.",
+            discussion: "With the rest of it under taskset on others, a leader keeps its own, as on another machine."))
+    var followersOn: String?
 
     func run() throws {
         let seed = seed ?? UInt64.random(in: 1...UInt64(UInt32.max))
@@ -30,7 +35,8 @@ struct ProvisionSoak: ParsableCommand {
         usleep(UInt32(seconds * 1e6))
         let alone = try load.take()
         say("without a follower: \(text(alone))")
-        var soak = ProvisionRuns(cluster: cluster, random: SeededGenerator(seed: seed))
+        var soak = ProvisionRuns(
+            cluster: cluster, processors: followersOn, random: SeededGenerator(seed: seed))
         try soak.rehearse()
         _ = try load.take()
         var unequal = 0
@@ -65,14 +71,16 @@ struct ProvisionSoak: ParsableCommand {
 /// Followers made one after the other.
 struct ProvisionRuns {
     let cluster: HoldfastContender
+    let processors: String?
     var random: SeededGenerator
     private(set) var kills: [String: Int] = [:]
     /// Seconds that each step took in the rehearsal: within about these it is killed.
     private var unpacking = 1.0
     private var replaying = 1.0
 
-    init(cluster: HoldfastContender, random: SeededGenerator) {
+    init(cluster: HoldfastContender, processors: String?, random: SeededGenerator) {
         self.cluster = cluster
+        self.processors = processors
         self.random = random
     }
 
@@ -94,13 +102,19 @@ struct ProvisionRuns {
         kills.sorted { $0.key < $1.key }.map { "\($0.value) while \($0.key)" }.joined(separator: ", ")
     }
 
+    private func makeNode() throws -> HoldfastNode {
+        let node = try cluster.makeNode()
+        node.processors = processors
+        return node
+    }
+
     private func restore(_ node: HoldfastNode) -> [String] {
         ["restore", "--follow", cluster.leader.address, "--node", node.name, "--slot", node.name, "--verify"]
     }
 
     /// One without kills, to know how long each step takes.
     mutating func rehearse() throws {
-        let node = try cluster.makeNode()
+        let node = try makeNode()
         unpacking = try seconds { _ = try node.run(restore(node)) }
         replaying = try seconds {
             try node.launchServer(["--verify"])
@@ -114,7 +128,7 @@ struct ProvisionRuns {
     }
 
     mutating func run() throws -> Found {
-        let node = try cluster.makeNode()
+        let node = try makeNode()
         let start = ContinuousClock.now
         let before = kills.values.reduce(0, +)
         // Unpacking: up to three kills, then to its end.

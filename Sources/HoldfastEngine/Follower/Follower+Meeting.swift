@@ -111,7 +111,7 @@ extension Follower {
             }
             if state.isStopping { throw MeetingError.over("this node stops") }
             if state.isPromoting { throw MeetingError.over("this node is being promoted") }
-            if state.isBroken { throw MeetingError.over(state.problem ?? "replay cannot go on") }
+            if let why = state.broken { throw MeetingError.over(why) }
             guard Self.now < deadline else { throw MeetingError.tooLong("\(what) in \(milliseconds / 1000) s") }
             monitor.wait(milliseconds: 50)
         }

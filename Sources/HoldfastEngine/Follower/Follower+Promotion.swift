@@ -4,7 +4,7 @@ import HoldfastWAL
 extension Follower {
     func promote(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {
         try locked { state in
-            guard !state.isBroken else { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
+            if let why = state.broken { throw EngineError.stopped(why) }
             state.isPromoting = true
         }
         do {
@@ -34,7 +34,7 @@ extension Follower {
         try flushed.get()
         if !options.runsFollowerThreads, !planted(.promoteUnfinished) { try replayRest() }
         try locked { state in
-            if state.isBroken { throw EngineError.stopped(state.problem ?? "replay cannot go on") }
+            if let why = state.broken { throw EngineError.stopped(why) }
         }
 
         let end = replay.reader.position

@@ -33,7 +33,7 @@ extension Follower {
 
     /// Reads the log to its end, and finds out where it goes on: waits for that on a thread of its own.
     private func turn(_ reader: UnsafeMutablePointer<ReaderSlots.Slot>) -> Turn {
-        guard !locked({ $0.isStopping || $0.isBroken }), failure.reason == nil else { return .over }
+        guard !locked({ $0.isStopping || $0.broken != nil }), failure.reason == nil else { return .over }
         do {
             let stop = try replay.replay { [unowned self] _ in
                 cache.readers.refresh(reader)
@@ -71,10 +71,7 @@ extension Follower {
 
     private func giveUp(_ why: String) {
         writes.discard()
-        locked { state in
-            state.isBroken = true
-            state.problem = "replay cannot go on: \(why)"
-        }
+        locked { $0.broken = "replay cannot go on: \(why)" }
     }
 
     // MARK: Carrying out

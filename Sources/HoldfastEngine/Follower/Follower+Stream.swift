@@ -8,7 +8,8 @@ extension Follower {
         defer { receiving.unlock() }
         let (found, history) = locked { state -> (ReceivedLog<D>?, TimelineHistory) in
             let mayStream =
-                !state.isLooking && !state.isPromoting && !state.isStopping && !state.isBroken && state.ending == nil
+                !state.isLooking && !state.isPromoting && !state.isStopping && state.broken == nil
+                && state.ending == nil
             if mayStream, state.received != nil { state.isStreaming = true }
             return (mayStream ? state.received : nil, state.history)
         }

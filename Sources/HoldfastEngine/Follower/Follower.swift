@@ -109,7 +109,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         var archived = LSN.zero
         var problem: String?
         /// Replay met what it cannot go on behind: the node serves what it has.
-        var isBroken = false
+        var broken: String?
         var faults = 0
         var hasReadItsLog = false
         var meeting: ReplayMeeting?
@@ -239,7 +239,7 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
             FollowerStatus(
                 phase: state.isStreaming ? .streaming : state.phase, positions: positions, leader: state.leader,
                 leaderLSN: max(state.leaderLSN, positions.flushed), leaderClock: state.leaderClock,
-                problem: state.problem, faults: state.faults, hasReadItsLog: state.hasReadItsLog)
+                problem: state.broken ?? state.problem, faults: state.faults, hasReadItsLog: state.hasReadItsLog)
         }
     }
 

@@ -18,7 +18,7 @@ struct FollowerClaimTests {
         let nodes = try instances.enumerated().map { index, instance in
             let disk = try cluster.restored(seed: seed &+ UInt64(index), node: instance)
             let engine = try cluster.open(disk, instance: instance)
-            while try !engine.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+            try engine.streamSoon(from: cluster.engine, cluster.disk, &random)
             guard engine.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
             return (engine, disk)
         }
@@ -140,7 +140,7 @@ struct FollowerClaimTests {
         #expect(throws: GrowingArchive.Away.self) { try engine.promote() }
         let orphan = try #require(cluster.archive.claims.last)
         try cluster.write(2)
-        while try !engine.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try engine.streamSoon(from: cluster.engine, cluster.disk, &random)
         #expect(engine.waitApplied(cluster.engine.durableLSN))
         try engine.promote()
         #expect(engine.status.timeline > orphan)

@@ -56,7 +56,7 @@ struct FollowerFlushTests {
         let disk = try cluster.restored(seed: seed)
         let follower = try cluster.open(disk)
         defer { follower.abandon() }
-        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
         #expect(follower.waitApplied(cluster.engine.durableLSN))
         let gate = SyncGate()
         disk.observe { gate.pass($0) }
@@ -109,7 +109,7 @@ struct FollowerFlushTests {
             let cluster = try FollowedCluster(seed: seed)
             let disk = try cluster.restored(seed: seed)
             let follower = try cluster.open(disk)
-            while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+            try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
             // Some runs have whole segments of it, which are made of their bytes at once.
             let isBulk = run % 4 == 0
             try cluster.write(3)

@@ -21,7 +21,7 @@ struct FollowerMeetingTests {
     private static func streamAll(
         _ cluster: FollowedCluster, to engine: Engine, _ random: inout HoldfastTestSupport.SeededGenerator
     ) throws {
-        while try !engine.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try engine.streamSoon(from: cluster.engine, cluster.disk, &random)
     }
 
     private static func model(_ snapshot: SnapshotHandle) throws -> EngineModel {

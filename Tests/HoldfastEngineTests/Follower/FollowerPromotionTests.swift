@@ -16,7 +16,7 @@ struct FollowerPromotionTests {
         try cluster.write(6)
         let disk = try cluster.restored(seed: seed)
         let follower = try cluster.open(disk)
-        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
         guard follower.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
         follower.abandon()
         return (cluster, disk)
@@ -148,7 +148,7 @@ struct FollowerPromotionTests {
         let ahead = try cluster.open(disk.afterKill(seed: 2))
         try Self.waitCaughtUp(ahead, cluster.engine.durableLSN)
         try cluster.write(3)
-        while try !ahead.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try ahead.streamSoon(from: cluster.engine, cluster.disk, &random)
         try Self.waitCaughtUp(ahead, cluster.engine.durableLSN)
         try behind.promote()
         for _ in 0..<200 where ahead.status.follower?.problem?.contains("rewound") != true { usleep(20_000) }
@@ -250,7 +250,7 @@ struct FollowerTimelineTests {
             // Switched and not archived: the leader is lost before its archiver comes.
             try cluster.engine.switchWAL()
             try cluster.write(1)
-            while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+            try node.streamSoon(from: cluster.engine, cluster.disk, &random)
         }
         guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
         try node.promote()

@@ -50,7 +50,7 @@ struct FollowerTests {
                 turns.archive += 1
             } else {
                 // The archive may have been taken first: then there is nothing to receive yet.
-                while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+                try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
                 turns.stream += 1
             }
             guard follower.waitApplied(cluster.engine.durableLSN) else {
@@ -94,7 +94,7 @@ struct FollowerTests {
             try follower.stream(from: cluster.engine, cluster.disk, &random)
             if Int.random(in: 0..<8, using: &random) == 0 { try cluster.engine.checkpoint() }
         }
-        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
         #expect(follower.waitApplied(cluster.engine.durableLSN))
         isOver.store(true, ordering: .relaxed)
         group.wait()
@@ -206,7 +206,7 @@ struct FollowerTests {
         }
         #expect(follower.status.follower?.faults == faults)
         #expect(faults > 5)
-        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
         #expect(follower.waitApplied(cluster.engine.durableLSN))
         try requireEqual(follower, cluster)
     }
@@ -219,7 +219,7 @@ struct FollowerTests {
         let disk = try cluster.restored(seed: seed)
         let follower = try cluster.open(disk)
         try cluster.write(2)
-        while try !follower.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try follower.streamSoon(from: cluster.engine, cluster.disk, &random)
         var refused = 0
         for round in 0..<6 {
             disk.limitCapacity(disk.usedBytes + (round % 2) * 64 << 10)

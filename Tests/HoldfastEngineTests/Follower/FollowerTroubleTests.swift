@@ -36,7 +36,7 @@ struct FollowerTroubleTests {
                     var random = Random(seed: seed)
                     let disk = try cluster.restored(seed: seed, node: "c")
                     let node = try cluster.open(disk)
-                    while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+                    try node.streamSoon(from: cluster.engine, cluster.disk, &random)
                     guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
                     node.abandon()
                     before = (disk, cluster.archive.content)
@@ -97,7 +97,7 @@ struct FollowerTroubleTests {
             guard node.waitApplied(fork.fork) else { throw Unexpected("it lost what it had") }
             disk.limitCapacity(disk.usedBytes + room)
             if isToldByStream {
-                while try !node.stream(from: fork.leader, fork.disk, &random) { usleep(1000) }
+                try node.streamSoon(from: fork.leader, fork.disk, &random)
             } else {
                 archive.answer(as: before.claimed)
             }
@@ -188,7 +188,7 @@ struct FollowerTroubleTests {
                 let disk = try cluster.restored(seed: seed, node: "c")
                 let node = try cluster.open(disk)
                 try cluster.write(2)
-                while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+                try node.streamSoon(from: cluster.engine, cluster.disk, &random)
                 guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
                 node.abandon()
                 opened = (disk, cluster.archive.content)
@@ -239,7 +239,7 @@ struct FollowerTroubleTests {
         var random = Random(seed: seed)
         let disk = try cluster.restored(seed: seed)
         let node = try cluster.open(disk)
-        while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try node.streamSoon(from: cluster.engine, cluster.disk, &random)
         guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
         let isWaiting = { node.status.follower?.problem?.contains("waits for space") == true }
         // Pages find no space; segments do.

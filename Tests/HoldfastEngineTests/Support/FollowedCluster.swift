@@ -275,6 +275,22 @@ extension Engine {
         return true
     }
 
+    /// The same, as soon as a stream can begin. Throws where none will: the engine has stopped, replay has given up, or it
+    /// takes for ever.
+    func streamSoon(
+        from leader: Engine, _ disk: SimulatedDisk, _ random: inout HoldfastTestSupport.SeededGenerator
+    ) throws {
+        for _ in 0..<30_000 {
+            if try stream(from: leader, disk, &random) { return }
+            if let why = failure.reason { throw Unexpected(why) }
+            if let problem = status.follower?.problem, problem.hasPrefix("replay cannot go on") {
+                throw Unexpected(problem)
+            }
+            usleep(1000)
+        }
+        throw Unexpected("no stream begins: \(status)")
+    }
+
     /// Waits until the follower has shown everything below `lsn`.
     func waitApplied(_ lsn: LSN, seconds: Double = 20) -> Bool {
         let deadline = Date() + seconds
