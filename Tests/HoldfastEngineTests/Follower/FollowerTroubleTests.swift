@@ -273,4 +273,40 @@ struct FollowerTroubleTests {
         #expect(try node.everything() == cluster.engine.everything())
         node.abandon()
     }
+
+    @Test("E1: replay that cannot go on says why, whatever the keeper and a stream report afterwards")
+    func brokenStays() throws {
+        let seed = SeededGenerator64.announced("replay that cannot go on")
+        let cluster = try FollowedCluster(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        var options = quietOptions()
+        options.archiving = true
+        options.recovery = cluster.archive
+        options.runsFollowerThreads = false
+        let node = try Engine(opening: disk, options: options)
+        defer { node.abandon() }
+        node.replayStep(turns: 64)
+        let follower = try #require(node.logFollower)
+        var at = try #require(try follower.beginStream()).position
+        try cluster.engine.write { try $0.put("big", bytes("k"), [UInt8](repeating: 1, count: 4 << 20)) }
+        let end = cluster.engine.durableLSN
+        while at < end, let some = try logBytes(of: cluster.engine, on: cluster.disk, from: at, atMost: 1 << 20) {
+            try some.withUnsafeBytes { try follower.receive($0, at: at) }
+            at = at + some.count
+        }
+        try follower.flush()
+        // Redo needs pages that the files do not have yet.
+        disk.injectFaults { call in
+            call.path.hasPrefix("pages/") && Self.changing.contains(call.kind) ? .error(.inputOutput) : nil
+        }
+        node.replayStep(turns: 8)
+        let why = try #require(node.status.follower?.problem)
+        #expect(why.hasPrefix("replay cannot go on"), "\(why)")
+        node.keeperStep()
+        follower.leaderIs(at: end, clock: 0, archived: .zero, address: "leader")
+        follower.endStream("the connection was lost")
+        #expect(node.status.follower?.problem == why)
+        #expect(try follower.beginStream() == nil)
+        #expect { try node.promote() } throws: { "\($0)".contains(why) }
+    }
 }
