@@ -68,10 +68,12 @@ struct ServerCommands: Sendable {
     }
 
     private func config(_ words: [String], _ out: ReplyWriter, _ outcome: Outcome) throws {
-        guard CommandTable.allows(.config, words[1].lowercased(), role) else {
-            return out.error(CommandTable.refusal(role, "config|\(words[1].lowercased())"))
+        // One word for the right and for what is run: small letters beyond ASCII may have capitals within.
+        let word = words[1].uppercased()
+        guard CommandTable.allows(.config, word.lowercased(), role) else {
+            return out.error(CommandTable.refusal(role, "config|\(word.lowercased())"))
         }
-        switch words[1].uppercased() {
+        switch word {
         case "GET" where words.count >= 3:
             let patterns = words.dropFirst(2).map { GlobPattern($0.utf8, ignoresCase: true) }
             let found = SettingNames.all(settings, report).filter { name, _ in
