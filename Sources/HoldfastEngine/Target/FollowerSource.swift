@@ -80,3 +80,5 @@ public struct FollowerStatus: Sendable, Equatable {
     /// `positions` may say less than the node has, and confirmed: it must not be compared with others by them.
     public var hasReadItsLog: Bool
 }
+    /// From what it has applied to the leader's end, which is what the leader says: it may say anything.
+    public var lagBytes: Int { Int(clamping: leaderLSN.rawValue - min(leaderLSN, positions.applied).rawValue) }

@@ -130,7 +130,7 @@ struct ServerCommands: Sendable {
             ("token", .simple(status.timelineToken.description)), ("lsn", .simple(status.durableLSN.description)),
             ("replay_lsn", .simple(status.publishedLSN.description)),
             ("leader_lsn", .simple((status.follower?.leaderLSN ?? status.durableLSN).description)),
-            ("lag_bytes", .integer(status.follower.map { Int64($0.leaderLSN - $0.positions.applied) } ?? 0)),
+            ("lag_bytes", .integer(Int64(status.follower?.lagBytes ?? 0))),
             ("archived_lsn", .simple(archive?.archivedLSN ?? "")),
             ("system_identifier", .simple(status.systemIdentifier.description)),
             ("data", .simple(report.identity.data)), ("data_device", .integer(report.identity.device)),
