@@ -8,7 +8,7 @@ struct ServerCommands: Sendable {
     /// What the event loop has to do when the command has run. Written by the pool's thread before it hands back to
     /// the loop, read by the loop after: never by both at once.
     final class Outcome: @unchecked Sendable {
-        var settings: RuntimeSettings?
+        var changesSettings = false
         var shutdown = false
     }
 
@@ -16,7 +16,7 @@ struct ServerCommands: Sendable {
     let composition: any ServerComposition
     let role: Roles
     let report: ServerReport
-    let settings: RuntimeSettings
+    let settings: ChangingSettings
 
     func run(_ specification: CommandSpecification, _ arguments: [[UInt8]], _ out: ReplyWriter, _ outcome: Outcome) {
         let words = arguments.map { String(decoding: $0, as: UTF8.self) }
@@ -76,17 +76,18 @@ struct ServerCommands: Sendable {
         switch word {
         case "GET" where words.count >= 3:
             let patterns = words.dropFirst(2).map { GlobPattern($0.utf8, ignoresCase: true) }
-            let found = SettingNames.all(settings, report).filter { name, _ in
+            let found = SettingNames.all(settings.current, report).filter { name, _ in
                 Array(name.utf8).withUnsafeBytes { name in patterns.contains { $0.matches(name) } }
             }
             out.fields(found.map { ($0.name, .simple($0.value)) })
         case "SET" where words.count >= 4 && words.count.isMultiple(of: 2):
-            var changed = settings
-            for index in stride(from: 2, to: words.count, by: 2) {
-                try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
+            try settings.change { changed in
+                for index in stride(from: 2, to: words.count, by: 2) {
+                    try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
+                }
+                try composition.apply(changed)
             }
-            try composition.apply(changed)
-            outcome.settings = changed
+            outcome.changesSettings = true
             out.ok()
         case "RESETSTAT" where words.count == 2: out.ok()
         case "REWRITE": out.error("ERR CONFIG REWRITE is not supported by Holdfast: edit the configuration file")
