@@ -77,7 +77,9 @@ extension Follower {
             state.leader = address
             state.leaderLSN = durable
             state.leaderClock = clock
-            state.archived = max(state.archived, archived)
+            // Of its own branch, when this node's goes another way before there.
+            let end = state.received.flatMap { state.history.end(of: $0.timeline) } ?? .max
+            state.archived = max(state.archived, min(archived, end))
             state.problem = nil
         }
     }
