@@ -168,6 +168,19 @@ extension ServerTests {
             }
         }
 
+        @Test("a shorter time-out holds for what waits already, and for what comes behind it")
+        func shorterTimeout() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "1h")
+                let early = try served.anonymous(), late = try served.anonymous()
+                try sendHeld(early, "SET a 1")
+                try waitUntil("it is here") { try served.anonymous()("DBSIZE") == .integer(1) }
+                try set(served, "synchronous.timeout", "150ms")
+                #expect(try late("SET", "b", "2").errorText?.hasPrefix("UNKNOWN ") == true)
+                #expect(try early.wire.receive().errorText?.hasPrefix("UNKNOWN ") == true)
+            }
+        }
+
         @Test("settings are checked and shown")
         func settings() async throws {
             try await ServedEngine.with(options: quietOptions()) { served in
