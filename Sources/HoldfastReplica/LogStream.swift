@@ -164,6 +164,7 @@ package struct LogStream: Sendable {
             return try client.call((words + cascade).map { Array($0.utf8) })
         }
         func askAny() throws -> WireValue {
+            if !request.instance.isEmpty { words += ["INSTANCE", request.instance] }
             do {
                 return try ask()
             } catch let error as WireError where error.code == "UNAVAILABLE" && client.server == leaders.upstream {

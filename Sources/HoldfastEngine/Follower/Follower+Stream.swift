@@ -17,7 +17,14 @@ extension Follower {
         let (position, chain) = received.resume()
         return StreamRequest(
             systemIdentifier: file.current.system, timeline: entry.timeline, token: entry.token, position: position,
-            chain: chain)
+            chain: chain, instance: Self.name(ofInstance: options.instance))
+    }
+
+    /// A word for it that may go over the wire: FNV-1a of 64 bits.
+    private static func name(ofInstance instance: String) -> String {
+        guard !instance.isEmpty else { return "" }
+        let hash = instance.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+        return hexadecimal(hash, digits: 16)
     }
 
     func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws {

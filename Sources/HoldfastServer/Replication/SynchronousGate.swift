@@ -108,10 +108,7 @@ final class SynchronousGate {
         timer = nil
         let now = NIODeadline.now()
         guard let first = held.first, first.deadline <= now else { return setTimer() }
-        let confirmed = followers.all.reduce(0) { count, follower in
-            let positions = follower.positions
-            return count + ((settings.level == .flushed ? positions.flushed : positions.applied) >= first.end ? 1 : 0)
-        }
+        let confirmed = followers.count(settings.level, first.end)
         let why =
             "\(confirmed) of the \(settings.minimumFollowers) followers that must have \(settings.level.rawValue) it "
             + "said so within \(settings.timeoutSeconds) s"
