@@ -74,7 +74,7 @@ final class ServerCore: @unchecked Sendable {
         services = CommandServices(
             cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: configuration.replyBytes)
         pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
-        let followers = Followers()
+        let followers = Followers { composition.electable }
         self.followers = followers
         gate = SynchronousGate(
             followers: followers, loop: loop, durable: { engine.durableLSN }, logger: logger)

@@ -7,6 +7,10 @@ final class Followers {
     private(set) var all: [Follower] = []
     /// Threads of senders that have not ended: more than `all` while some wind up.
     var senders = 0
+    private let electable: () -> Set<String>?
+
+    /// - Parameter electable: see `ServerComposition`.
+    init(electable: @escaping () -> Set<String>? = { nil }) { self.electable = electable }
 
     func add(_ follower: Follower) { all.append(follower) }
     func remove(_ follower: Follower) { all.removeAll { $0 === follower } }
@@ -26,18 +30,24 @@ final class Followers {
     /// How many have `lsn` on their disks.
     func count(flushed lsn: LSN) -> Int { distinct.reduce(0) { $0 + ($1.positions.flushed >= lsn ? 1 : 0) } }
 
-    /// How many have `lsn`.
+    /// Those on whose word a synchronous write is acknowledged.
+    private var voters: [Follower] {
+        guard let names = electable() else { return distinct }
+        return distinct.filter { names.contains($0.node) }
+    }
+
+    /// How many of those that count for synchronous writes have `lsn`.
     func count(_ level: SynchronousSettings.Level, _ lsn: LSN) -> Int {
-        distinct.reduce(0) { $0 + (Self.position($1, level) >= lsn ? 1 : 0) }
+        voters.reduce(0) { $0 + (Self.position($1, level) >= lsn ? 1 : 0) }
     }
 
     /// What at least `count` of them have; nil when there are fewer.
     func quorum(_ count: Int, _ level: SynchronousSettings.Level) -> LSN? {
         guard count > 0, all.count >= count else { return nil }
-        let distinct = distinct
-        guard distinct.count >= count else { return nil }
-        if distinct.count == 1 { return Self.position(distinct[0], level) }
-        return distinct.map { Self.position($0, level) }.sorted(by: >)[count - 1]
+        let voters = voters
+        guard voters.count >= count else { return nil }
+        if voters.count == 1 { return Self.position(voters[0], level) }
+        return voters.map { Self.position($0, level) }.sorted(by: >)[count - 1]
     }
 
     /// A connection of this follower which uses the slot and on which it has said nothing for longer than one that lives does:

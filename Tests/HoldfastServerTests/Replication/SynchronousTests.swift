@@ -199,6 +199,33 @@ extension ServerTests {
             }
         }
 
+        @Test(
+            "E2: where a leader is elected only the word of those counts among which it is",
+            arguments: ServedEngine.Writes.allCases)
+        func electable(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                served.setElectable(["b"])
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "60s")
+                let b = try TestFollower(served, from: first, options: ["NODE", "b"])
+                let other = try TestFollower(served, from: first, options: ["NODE", "reports"])
+                let client = try served.anonymous()
+                try sendHeld(client, "SET a 1")
+                try waitUntil("it is here") { try served.anonymous()("DBSIZE") == .integer(1) }
+                let end = served.engine.durableLSN
+                try other.acknowledge(end)
+                try waitUntil("it is confirmed") { try served.anonymous()("WAIT", "2", "20") == .integer(2) }
+                try waitUntil("it is confirmed") {
+                    try served.followers().contains { $0["flushed_lsn"] == .text(end.description) }
+                }
+                #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.2)) }
+                let again = try served.anonymous()
+                try sendHeld(again, "SET a 2")
+                try waitUntil("it is here") { served.engine.durableLSN > end }
+                try b.acknowledge(served.engine.durableLSN)
+                #expect(try again.wire.receive() == .ok)
+            }
+        }
+
         @Test("a shorter time-out holds for what waits already, and for what comes behind it")
         func shorterTimeout() async throws {
             try await ServedEngine.with(options: quietOptions()) { served in
