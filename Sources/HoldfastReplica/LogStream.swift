@@ -16,6 +16,7 @@ package struct LogStream: Sendable {
 
     private let follower: any LogFollower
     private let leaders: LeaderList
+    private let node: String
     private let tell: @Sendable (Event) -> Void
 
     /// A stream that brings nothing for so long is taken for dead: keepalives come each second.
@@ -25,11 +26,14 @@ package struct LogStream: Sendable {
     private static let quietMilliseconds = 100
     private static let firstPause = 0.05, longestPause = 5.0
 
+    /// - Parameter node: how this node names itself to a leader; `nil`, or no name: as its restore said.
     package init(
-        _ follower: any LogFollower, leaders: LeaderList, tell: @escaping @Sendable (Event) -> Void
+        _ follower: any LogFollower, leaders: LeaderList, node: String? = nil,
+        tell: @escaping @Sendable (Event) -> Void
     ) {
         self.follower = follower
         self.leaders = leaders
+        self.node = node.flatMap { ObjectName.isValid($0) ? $0 : nil } ?? follower.signal.node
         self.tell = tell
     }
 
@@ -157,9 +161,10 @@ package struct LogStream: Sendable {
         func ask(_ cascade: [String] = []) throws -> WireValue {
             var words = [
                 "REPLICATE", signal.slot ?? "-", String(request.timeline.rawValue), request.position.description,
-                "SYSTEM", request.systemIdentifier.description, "TOKEN", request.token.description, "NODE", signal.node,
+                "SYSTEM", request.systemIdentifier.description, "TOKEN", request.token.description, "NODE", node,
                 "VERSION", "1",
             ]
+            if !request.instance.isEmpty { words += ["INSTANCE", request.instance] }
             if let chain = request.chain { words += ["CHAIN", hexadecimal(UInt64(chain), digits: 8)] }
             return try client.call((words + cascade).map { Array($0.utf8) })
         }

@@ -7,6 +7,7 @@ import HoldfastRepository
 struct TargetReach {
     private let target: RecoveryTarget
     private let isInclusive: Bool
+    private let follows: Bool
     /// Backups whose stop is at or below this can reach the target.
     private var latestStop = LSN.max
     /// Above it and up to this they may, which only replay can tell.
@@ -17,6 +18,7 @@ struct TargetReach {
     init(_ request: RestoreRequest, _ coverage: WALCoverage) throws {
         target = request.target
         isInclusive = request.isInclusive
+        follows = request.follower != nil
         switch target {
         case .latest, .immediate, .time: break
         case .lsn(let lsn):
@@ -148,8 +150,9 @@ struct TargetReach {
             throw RestoreError.pastArchive(target, end: end.lsn, timeline: coverage.history.timeline)
         }
         if target == .latest {
-            // The end of the archive is what was asked for, and neither a gap nor damage is one.
-            if let gap = coverage.gap(from: backup.startLSN) {
+            // The end of the archive is what was asked for, and neither a gap nor damage is one. A follower goes on from its
+            // leader: segments are archived several at once, and for a moment a later one may be there first.
+            if !follows, let gap = coverage.gap(from: backup.startLSN) {
                 throw RestoreError.missingSegment(gap, neededFor: "the latest target")
             }
             if let damage = try coverage.end(from: backup.startLSN).damage { throw damage }

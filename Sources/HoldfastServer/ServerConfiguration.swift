@@ -92,8 +92,15 @@ package protocol ServerComposition: Sendable {
     func archiveReport() -> ArchiveReport?
     /// Applies settings that were checked; throws when one cannot be.
     func apply(_ settings: RuntimeSettings) throws
+    /// The followers whose word a synchronous write may be acknowledged on, by the names that they give themselves: those
+    /// among which the next leader is chosen. `nil`: all. Cheap.
+    var electable: Set<String>? { get }
     /// `SHUTDOWN` was asked for: begins an orderly stop and returns at once.
     func shutdown()
+}
+
+extension ServerComposition {
+    package var electable: Set<String>? { nil }
 }
 
 /// How the archive stands.

@@ -29,6 +29,7 @@ final class ServerCore: @unchecked Sendable {
     /// Checkpoints, backups and the like, which may take minutes.
     let physical: NIOThreadPool
     let slotsInUse = SlotsInUse()
+    let changing: ChangingSettings
     private let connectionGauge = Gauge(label: "holdfast_connections")
     private let commandCounter = Counter(label: "holdfast_commands_total")
 
@@ -60,6 +61,7 @@ final class ServerCore: @unchecked Sendable {
         self.engine = engine
         self.configuration = configuration
         self.settings = settings
+        changing = ChangingSettings(settings)
         self.identity = identity
         self.composition = composition
         self.content = content
@@ -72,7 +74,7 @@ final class ServerCore: @unchecked Sendable {
         services = CommandServices(
             cursors: ScanCursors(), watchTable: WatchTable(), replyBytes: configuration.replyBytes)
         pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
-        let followers = Followers()
+        let followers = Followers { composition.electable }
         self.followers = followers
         gate = SynchronousGate(
             followers: followers, loop: loop, durable: { engine.durableLSN }, logger: logger)

@@ -118,6 +118,7 @@ final class WireSocket {
                 let descriptor = try connect(entry.ai_family, entry.ai_addr, entry.ai_addrlen, deadline, address)
                 var one: Int32 = 1
                 setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+                askWhetherItLives(descriptor)
                 return descriptor
             } catch {
                 last = error
@@ -125,6 +126,19 @@ final class WireSocket {
             next = entry.ai_next
         }
         throw last
+    }
+
+    /// A server whose machine is gone says nothing, and whoever waits without a limit, for a checkpoint say, would wait for
+    /// ever: the system asks, and ends the connection after two minutes without an answer.
+    private static func askWhetherItLives(_ descriptor: Int32) {
+        func set(_ level: Int32, _ name: Int32, _ value: Int32) {
+            var value = value
+            setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+        }
+        set(SOL_SOCKET, SO_KEEPALIVE, 1)
+        set(Int32(IPPROTO_TCP), TCP_KEEPIDLE, 60)
+        set(Int32(IPPROTO_TCP), TCP_KEEPINTVL, 15)
+        set(Int32(IPPROTO_TCP), TCP_KEEPCNT, 4)
     }
 
     private static func connect(

@@ -147,6 +147,10 @@ struct InterruptedRestoreTests {
         let error = #expect(throws: RestoreError.self) { try RestoreJob(node.repository, request).run() }
         #expect(error?.description.contains(name.description) == true, "\(String(describing: error))")
         #expect(!FileManager.default.fileExists(atPath: request.data))
+        // A follower takes what is missing from its leader: it may be on its way into the archive.
+        var follower = RestoreRequest(data: node.directory.path + "/follower")
+        follower.follower = FollowerOrder(leaders: ["unix:\(node.socket)"], node: "b", slot: nil)
+        _ = try RestoreJob(node.repository, follower).run()
         // What lies before the gap can be had.
         request.target = .lsn(backup.stopLSN)
         _ = try RestoreJob(node.repository, request).run()

@@ -2,6 +2,7 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 import HoldfastWire
+import Synchronization
 import Testing
 
 @testable import HoldfastServer
@@ -80,6 +81,32 @@ extension ServerTests {
                         "\(bad)")
                 }
                 #expect(served.appliedSettings?.archiveTimeoutSeconds == 90)
+            }
+        }
+
+        @Test("of settings that two connections change at once none is taken back")
+        func settingsAtOnce() async throws {
+            try await ServedEngine.with { served in
+                let one = try served.administrator(), other = try served.administrator()
+                let calls = Atomic(0)
+                served.onApply {
+                    guard calls.add(1, ordering: .relaxed).newValue == 1 else { return }
+                    // The other change comes while this one is applied: it may run beside, or wait.
+                    other.wire.send("CONFIG", "SET", "synchronous.timeout", "7s")
+                    try? other.wire.flush()
+                    for _ in 0..<100 where calls.load(ordering: .relaxed) < 2 { usleep(10_000) }
+                }
+                #expect(try one("CONFIG", "SET", "synchronous.min_followers", "3") == .ok)
+                #expect(try other.wire.receive() == .ok)
+                let applied = try #require(served.appliedSettings).synchronous
+                #expect(applied.minimumFollowers == 3 && applied.timeoutSeconds == 7)
+                let shown = try one("CONFIG", "GET", "synchronous.*")
+                #expect(shown["synchronous.min_followers"] == .text("3"))
+                #expect(shown["synchronous.timeout"] == .text("7000ms"))
+                // What writes go by.
+                try one("CONFIG", "SET", "synchronous.timeout", "100ms")
+                let text = try one("SET", "a", "1").errorText
+                #expect(text?.contains("0 of the 3 followers that must have flushed it") == true)
             }
         }
 

@@ -58,6 +58,9 @@ extension ServerTests {
                 #expect(
                     try served.administrator()("BACKUP", "START", "l", "FAST").errorText?.hasPrefix("LOADING") == true)
                 #expect(try served.administrator()("PROMOTE").errorText?.hasPrefix("LOADING") == true)
+                let pin = try served.administrator()("DIGEST", "PIN", "0/0", "1")
+                #expect(pin.errorText?.hasPrefix("LOADING") == true, "another would be found equal to who knows what")
+                #expect(try served.administrator()("DIGEST")["records"] == .integer(1))
                 let status = try served.administrator()("STATUS")
                 #expect(status["verified"]?.text == "pending")
                 served.content.set(.equal(lsn: .zero, records: 1, digest: "d"))

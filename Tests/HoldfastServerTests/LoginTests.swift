@@ -2,7 +2,9 @@ import Foundation
 import HoldfastCore
 import HoldfastTestSupport
 import HoldfastWire
+import Logging
 import NIOCore
+import NIOPosix
 import Testing
 
 @testable import HoldfastServer
@@ -281,6 +283,34 @@ extension ServerTests {
                     (try? served.client(as: "alice")("SET", "a", "1")) == .ok
                 }
             }
+        }
+
+        @Test(
+            "S5: who is removed, or gets other roles, while the password is checked is not let in",
+            arguments: [true, false])
+        func changedMeanwhile(_ isRemoved: Bool) async throws {
+            let directory = try TemporaryDirectory("holdfast-users")
+            let users = try TestUsers(in: directory, [("alice", .admin)])
+            var configuration = ServerConfiguration()
+            configuration.usersFile = users.path
+            let access = try ServerAccess(configuration)
+            let group = MultiThreadedEventLoopGroup(numberOfThreads: 1), pool = NIOThreadPool(numberOfThreads: 1)
+            pool.start()
+            let loop = group.any(), isReleased = DispatchSemaphore(value: 0)
+            pool.submit { _ in isReleased.wait() }
+            let isLetIn = loop.makePromise(of: Bool.self)
+            try await loop.submit {
+                let gate = LoginGate(access: access, limits: LoginLimits(), loop: loop, pool: pool)
+                gate.check("alice", Array("alice-password".utf8), from: "a", isWanted: { true }) { outcome in
+                    if case .user = outcome { isLetIn.succeed(true) } else { isLetIn.succeed(false) }
+                }
+            }.get()
+            if isRemoved { try users.remove("alice") } else { try users.set("alice", .reader) }
+            _ = access.reload(onlyChanged: false, Logger(label: "test"))
+            isReleased.signal()
+            #expect(try await isLetIn.futureResult.get() == false)
+            try await pool.shutdownGracefully()
+            try await group.shutdownGracefully()
         }
 
         @Test("a users file that changes is read again; users that are gone or changed are disconnected")

@@ -69,7 +69,11 @@ extension ServerTests {
                     }
                 }
                 for (name, role) in Self.users {
-                    for call in ["CONFIG SET log.level info", "CONFIG RESETSTAT", "CLIENT LIST"] {
+                    for call in [
+                        "CONFIG SET log.level info", "CONFIG RESETSTAT", "CLIENT LIST",
+                        // Small letters whose capitals are S and I.
+                        "CONFIG \u{17F}ET log.level info", "CONFIG re\u{17F}et\u{17F}tat", "CLIENT l\u{131}\u{17F}t",
+                    ] {
                         let reply = try served.client(as: name).pipeline([call])[0].errorText ?? ""
                         #expect(reply.hasPrefix("NOPERM") == (role != .admin), "\(name): \(call): \(reply)")
                     }

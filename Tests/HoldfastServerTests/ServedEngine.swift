@@ -21,11 +21,17 @@ final class ServedEngine: ServerComposition {
     final class Told: ServerComposition {
         let shutdowns = Atomic(0)
         let settings = Mutex<RuntimeSettings?>(nil)
+        let electableNodes = Mutex<Set<String>?>(nil)
+        var electable: Set<String>? { electableNodes.withLock { $0 } }
+        let onApply = Mutex<(@Sendable () -> Void)?>(nil)
         func promote(_ options: PromotionOptions) throws -> [(name: String, value: WireValue)] {
             [("timeline", .integer(2))]
         }
         func archiveReport() -> ArchiveReport? { nil }
-        func apply(_ new: RuntimeSettings) throws { settings.withLock { $0 = new } }
+        func apply(_ new: RuntimeSettings) throws {
+            onApply.withLock { $0 }?()
+            settings.withLock { $0 = new }
+        }
         func shutdown() { shutdowns.add(1, ordering: .relaxed) }
     }
 
@@ -35,6 +41,10 @@ final class ServedEngine: ServerComposition {
     func shutdown() { told.shutdown() }
     var shutdowns: Int { told.shutdowns.load(ordering: .relaxed) }
     var appliedSettings: RuntimeSettings? { told.settings.withLock { $0 } }
+    /// From now on only these followers count for synchronous writes.
+    func setElectable(_ nodes: Set<String>?) { told.electableNodes.withLock { $0 = nodes } }
+    /// Runs `body` whenever settings are applied, before they are.
+    func onApply(_ body: @escaping @Sendable () -> Void) { told.onApply.withLock { $0 = body } }
 
     /// Who does the writes: the event loop at its turn's end, or the writer thread.
     enum Writes: CaseIterable {

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import HoldfastCore
 import HoldfastTestSupport
@@ -111,6 +112,36 @@ struct WireClientTests {
         #expect(error?.diagnosis.status == .unavailable)
         #expect(!client.isOpen)
         #expect(failure { try client.call("PING") } == .disconnected(server.address, 0))
+    }
+
+    @Test("a server whose machine is gone is noticed, however long it may take to answer: the system asks for it")
+    func keepalive() throws {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isBound = withUnsafeMutablePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(listener, $0, length) == 0 && listen(listener, 8) == 0 && getsockname(listener, $0, &length) == 0
+            }
+        }
+        try #require(isBound)
+        let port = UInt16(bigEndian: name.sin_port)
+        var options = WireClient.Options()
+        options.version = .resp2
+        let client = try WireClient(to: WireServer(.tcp(host: "127.0.0.1", port: port)), options: options)
+        // Of each connection: number, own address, the peer's, state, queues, and the timer that runs: 02 is the keepalive's.
+        let peer = "0100007F:" + hexadecimal(UInt64(port), digits: 4)
+        let table = try #require(FileHandle(forReadingAtPath: "/proc/net/tcp"))
+        let text = String(decoding: table.readDataToEndOfFile(), as: UTF8.self)
+        let timers = text.split(separator: "\n").compactMap { line -> Substring? in
+            let fields = line.split(separator: " ")
+            return fields.count > 5 && fields[2] == peer ? fields[5].prefix(2) : nil
+        }
+        #expect(timers == ["02"])
+        withExtendedLifetime(client) {}
     }
 
     @Test("a server that closes, one that sends half a reply, and one that speaks something else")

@@ -61,7 +61,7 @@ package enum ServerOperations {
     private static func ask(_ server: WireServer, _ words: String...) throws(WireError) -> WireValue {
         let client = try WireClient(to: server)
         defer { client.close() }
-        return try client.call(words.map { Array($0.utf8) }, patience: .unlimited)
+        return try client.call(words.map { Array($0.utf8) })
     }
 
     private static func report(

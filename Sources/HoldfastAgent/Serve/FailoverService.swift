@@ -1,3 +1,4 @@
+import Foundation
 import HoldfastCore
 import HoldfastEngine
 import HoldfastFailover
@@ -72,6 +73,7 @@ struct FailoverService: NamedService {
                     memory.hasJoined = true
                 }
                 let view = try await key.look()
+                composition.electable = view.members.subtracting([node])
                 let now = BootClock.microseconds()
                 memory.vacantSince = view.holder == nil ? memory.vacantSince ?? now : nil
                 if memory.isAway { log.notice("etcd answers again") }
@@ -220,6 +222,9 @@ extension EtcdClient {
 }
 
 extension FailoverSettings {
+    /// What this node is called, in etcd and by the leader that it follows.
+    var ownNode: String { node ?? ProcessInfo.processInfo.hostName }
+
     /// Reads the files that it names. Throws `EtcdError.badCredentials` or `SecretFileError`.
     func access() throws -> EtcdAccess {
         var login: EtcdAccess.Login?

@@ -11,6 +11,7 @@ final class NodeComposition: ServerComposition {
     private struct State {
         var settings: RuntimeSettings
         var isElected = false
+        var electable: Set<String>?
         var content: ContentGate?
         var shutdown: (@Sendable () -> Void)?
         var isShuttingDown = false
@@ -41,6 +42,13 @@ final class NodeComposition: ServerComposition {
     var isElected: Bool {
         get { state.withLock { $0.isElected } }
         set { state.withLock { $0.isElected = newValue } }
+    }
+
+    /// With failover the nodes that it knows, and so counts when it chooses: whoever else follows may have what was
+    /// acknowledged, and nobody asks. Nobody until it knows them.
+    var electable: Set<String>? {
+        get { state.withLock { $0.isElected ? $0.electable ?? [] : nil } }
+        set { state.withLock { $0.electable = newValue } }
     }
 
     /// Whether what the node holds may be served: a node that must not show it is not promoted.

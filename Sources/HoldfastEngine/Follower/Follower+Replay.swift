@@ -338,6 +338,8 @@ extension Follower {
             state.history = history
             state.ending = nil
             state.problem = nil
+            // What is archived beyond belongs to the branch that is left.
+            state.archived = min(state.archived, next ?? .max)
         }
         // Whoever is sent the old timeline is told where it ends.
         log.wakeWaiters()

@@ -18,7 +18,14 @@ extension Follower {
         let (position, chain) = received.resume()
         return StreamRequest(
             systemIdentifier: file.current.system, timeline: entry.timeline, token: entry.token, position: position,
-            chain: chain)
+            chain: chain, instance: Self.name(ofInstance: options.instance))
+    }
+
+    /// A word for it that may go over the wire: FNV-1a of 64 bits.
+    private static func name(ofInstance instance: String) -> String {
+        guard !instance.isEmpty else { return "" }
+        let hash = instance.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+        return hexadecimal(hash, digits: 16)
     }
 
     func receive(_ bytes: UnsafeRawBufferPointer, at lsn: LSN) throws {
@@ -78,7 +85,9 @@ extension Follower {
             state.leader = address
             state.leaderLSN = durable
             state.leaderClock = clock
-            state.archived = max(state.archived, archived)
+            // Of its own branch, when this node's goes another way before there.
+            let end = state.received.flatMap { state.history.end(of: $0.timeline) } ?? .max
+            state.archived = max(state.archived, min(archived, end))
             state.problem = nil
         }
     }

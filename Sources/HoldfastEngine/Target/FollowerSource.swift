@@ -18,6 +18,8 @@ public struct StreamRequest: Sendable, Equatable {
     public var position: LSN
     /// The CRC of the record that ends there.
     public var chain: UInt32?
+    /// The same for every stream of one directory on one host, and another one's for others; empty: not known.
+    public var instance = ""
 }
 
 /// The receiving side of a follower: one thread brings what a leader sends. Calls may block on the disk.
@@ -79,4 +81,6 @@ public struct FollowerStatus: Sendable, Equatable {
     /// Whether the log that the node had at its start has been read to its end, and the archive had no more. Before that
     /// `positions` may say less than the node has, and confirmed: it must not be compared with others by them.
     public var hasReadItsLog: Bool
+    /// From what it has applied to the leader's end, which is what the leader says: it may say anything.
+    public var lagBytes: Int { Int(clamping: leaderLSN.rawValue - min(leaderLSN, positions.applied).rawValue) }
 }

@@ -107,7 +107,9 @@ final class LoginGate {
     private func end(_ attempt: Attempt, _ user: UserList.User?) {
         let rest = checking[attempt.address, default: 1] - 1
         checking[attempt.address] = rest > 0 ? rest : nil
-        if let user {
+        // As of now: whoever was removed or changed while the password was checked is not let in. Whose connections are
+        // closed for that, this one is not among them yet.
+        if let user, access.users?.find(user.name) == user {
             if attempt.isWanted() { attempt.completed(.user(user)) }
             return
         }

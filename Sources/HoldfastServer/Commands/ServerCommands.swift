@@ -8,7 +8,7 @@ struct ServerCommands: Sendable {
     /// What the event loop has to do when the command has run. Written by the pool's thread before it hands back to
     /// the loop, read by the loop after: never by both at once.
     final class Outcome: @unchecked Sendable {
-        var settings: RuntimeSettings?
+        var changesSettings = false
         var shutdown = false
     }
 
@@ -16,7 +16,7 @@ struct ServerCommands: Sendable {
     let composition: any ServerComposition
     let role: Roles
     let report: ServerReport
-    let settings: RuntimeSettings
+    let settings: ChangingSettings
 
     func run(_ specification: CommandSpecification, _ arguments: [[UInt8]], _ out: ReplyWriter, _ outcome: Outcome) {
         let words = arguments.map { String(decoding: $0, as: UTF8.self) }
@@ -68,23 +68,26 @@ struct ServerCommands: Sendable {
     }
 
     private func config(_ words: [String], _ out: ReplyWriter, _ outcome: Outcome) throws {
-        guard CommandTable.allows(.config, words[1].lowercased(), role) else {
-            return out.error(CommandTable.refusal(role, "config|\(words[1].lowercased())"))
+        // One word for the right and for what is run: small letters beyond ASCII may have capitals within.
+        let word = words[1].uppercased()
+        guard CommandTable.allows(.config, word.lowercased(), role) else {
+            return out.error(CommandTable.refusal(role, "config|\(word.lowercased())"))
         }
-        switch words[1].uppercased() {
+        switch word {
         case "GET" where words.count >= 3:
             let patterns = words.dropFirst(2).map { GlobPattern($0.utf8, ignoresCase: true) }
-            let found = SettingNames.all(settings, report).filter { name, _ in
+            let found = SettingNames.all(settings.current, report).filter { name, _ in
                 Array(name.utf8).withUnsafeBytes { name in patterns.contains { $0.matches(name) } }
             }
             out.fields(found.map { ($0.name, .simple($0.value)) })
         case "SET" where words.count >= 4 && words.count.isMultiple(of: 2):
-            var changed = settings
-            for index in stride(from: 2, to: words.count, by: 2) {
-                try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
+            try settings.change { changed in
+                for index in stride(from: 2, to: words.count, by: 2) {
+                    try SettingNames.set(words[index].lowercased(), words[index + 1], in: &changed)
+                }
+                try composition.apply(changed)
             }
-            try composition.apply(changed)
-            outcome.settings = changed
+            outcome.changesSettings = true
             out.ok()
         case "RESETSTAT" where words.count == 2: out.ok()
         case "REWRITE": out.error("ERR CONFIG REWRITE is not supported by Holdfast: edit the configuration file")
@@ -128,7 +131,7 @@ struct ServerCommands: Sendable {
             ("token", .simple(status.timelineToken.description)), ("lsn", .simple(status.durableLSN.description)),
             ("replay_lsn", .simple(status.publishedLSN.description)),
             ("leader_lsn", .simple((status.follower?.leaderLSN ?? status.durableLSN).description)),
-            ("lag_bytes", .integer(status.follower.map { Int64($0.leaderLSN - $0.positions.applied) } ?? 0)),
+            ("lag_bytes", .integer(Int64(status.follower?.lagBytes ?? 0))),
             ("archived_lsn", .simple(archive?.archivedLSN ?? "")),
             ("system_identifier", .simple(status.systemIdentifier.description)),
             ("data", .simple(report.identity.data)), ("data_device", .integer(report.identity.device)),

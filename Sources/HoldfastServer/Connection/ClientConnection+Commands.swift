@@ -127,12 +127,13 @@ extension ClientConnection {
         }
         let commands = ServerCommands(
             engine: core.engine, composition: core.composition, role: role, report: core.report(),
-            settings: core.settings)
+            settings: core.changing)
         let outcome = ServerCommands.Outcome()
         wait(on: core.readers) { out in
             commands.run(specification, words, out, outcome)
         } done: { connection in
-            if let settings = outcome.settings { connection.core.settings = settings }
+            // Of two changes the later may be told first: what counts is what they left together.
+            if outcome.changesSettings { connection.core.settings = connection.core.changing.current }
             if outcome.shutdown {
                 connection.core.logger.notice("SHUTDOWN was asked for", metadata: ["connection": "\(connection.id)"])
                 connection.core.composition.shutdown()

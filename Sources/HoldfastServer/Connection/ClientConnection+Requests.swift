@@ -83,7 +83,7 @@ extension ClientConnection {
             }
             return true
         }
-        if core.content.isClosed, ContentGate.guards(specification) {
+        if core.content.isClosed, ContentGate.guards(specification, argumentCount: arguments.count) {
             queued?.isBroken = true
             out.error(core.content.reply)
             return true

@@ -19,7 +19,7 @@ extension ClientConnection {
         core.physical.submit { _ in
             let result = Result { try Self.check(request, engine, slots) }
             let archived = engine.archivedUpstream ?? composition.archivedLSN
-            this.eventLoop.execute { this.value.replicationChecked(result, archived) }
+            this.eventLoop.execute { this.value.replicationChecked(request, result, archived) }
         }
     }
 
@@ -40,7 +40,9 @@ extension ClientConnection {
         }
     }
 
-    private func replicationChecked(_ result: Result<ReplicationStart, any Error>, _ archived: LSN?) {
+    private func replicationChecked(
+        _ request: ReplicateRequest, _ result: Result<ReplicationStart, any Error>, _ archived: LSN?
+    ) {
         do {
             let start = try result.get()
             guard phase != .closing, let context, !core.isDraining else {
@@ -50,6 +52,15 @@ extension ClientConnection {
             begin(start, archived, context.channel)
         } catch {
             guard phase != .closing else { return }
+            if case ReplicateError.slotInUse(let slot) = error, let instance = request.instance,
+                let earlier = core.followers.abandoned(slot, by: instance)
+            {
+                // It has the slot when it asks again.
+                core.logger.notice(
+                    "a follower has come anew; its earlier connection is closed",
+                    metadata: ["node": "\(earlier.node)", "address": "\(earlier.address)"])
+                core.connections[earlier.id]?.closeAtOnce()
+            }
             out.error((error as? ReplicateError)?.reply ?? ErrorReplies.text(error))
             phase = .ready
             resume()

@@ -52,11 +52,16 @@ package final class ContentGate: Sendable {
     var reply: String { "LOADING " + refusal.description.replacing("\n", with: "; ") }
 
     /// Whether the command shows, or passes on, what the node holds.
-    static func guards(_ specification: CommandSpecification) -> Bool {
-        switch specification.kind {
-        case .read, .scan, .write: true
-        case .connection, .server: false
-        case .physical: specification.command == .backup || specification.command == .promote
+    static func guards(_ specification: CommandSpecification, argumentCount: Int) -> Bool {
+        switch specification.command {
+        case .backup, .promote: true
+        // `DIGEST PIN`: who asks takes this node's content for what its own is to be. A digest alone is for people.
+        case .digest: argumentCount > 1
+        default:
+            switch specification.kind {
+            case .read, .scan, .write: true
+            case .connection, .server, .physical: false
+            }
         }
     }
 }

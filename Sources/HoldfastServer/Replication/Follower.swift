@@ -15,6 +15,7 @@ final class Follower: Sendable {
     let id: Int
     let node: String
     let slot: String?
+    let instance: String?
     let address: String
     let timeline: TimelineID
     /// Everything below was handed to the connection.
@@ -28,6 +29,7 @@ final class Follower: Sendable {
         self.address = address
         node = request.node
         slot = request.slot
+        instance = request.instance
         timeline = request.timeline
         sent = Atomic(request.lsn.rawValue)
         self.end = Atomic((end ?? .max).rawValue)

@@ -2,7 +2,8 @@ import HoldfastCore
 import HoldfastEngine
 import HoldfastWAL
 
-/// What a follower asks for: `REPLICATE slot timeline lsn [SYSTEM id] [TOKEN token] [CHAIN crc] [NODE name] [CASCADE yes] [VERSION n]`.
+/// What a follower asks for: `REPLICATE slot timeline lsn [SYSTEM id] [TOKEN token] [CHAIN crc] [NODE name] [INSTANCE name]
+/// [CASCADE yes] [VERSION n]`.
 struct ReplicateRequest: Equatable, Sendable {
     static let version = 1
 
@@ -16,6 +17,8 @@ struct ReplicateRequest: Equatable, Sendable {
     var token: TimelineToken?
     var chain: UInt32?
     var node = ""
+    /// The same in every request of one follower, whatever it is called, and no other's.
+    var instance: String?
     /// Whether this server may be a follower itself.
     var cascades = false
 
@@ -62,6 +65,9 @@ struct ReplicateRequest: Equatable, Sendable {
         case "NODE":
             guard ObjectName.isValid(value) else { throw bad() }
             node = value
+        case "INSTANCE":
+            guard ObjectName.isValid(value) else { throw bad() }
+            instance = value
         case "CASCADE":
             guard value == "yes" else { throw bad() }
             cascades = true

@@ -60,8 +60,7 @@ final class SynchronousGate {
 
     /// Calls `release` when followers have confirmed the write that ends there, or the time is over; not at once.
     func hold(through end: LSN, _ release: @escaping (Outcome) -> Void) {
-        let deadline = NIODeadline.now() + .nanoseconds(Int64(settings.timeoutSeconds * 1e9))
-        held.append(Held(end: end, deadline: deadline, release: release))
+        held.append(Held(end: end, deadline: .now() + timeout, release: release))
         if timer == nil { setTimer() }
     }
 
@@ -79,7 +78,14 @@ final class SynchronousGate {
         } else {
             followersMoved()
         }
+        // No write waits longer than one that comes now.
+        let latest = NIODeadline.now() + timeout
+        for index in held.indices { held[index].deadline = min(held[index].deadline, latest) }
+        timer?.cancel()
+        setTimer()
     }
+
+    private var timeout: TimeAmount { .nanoseconds(Int64(settings.timeoutSeconds * 1e9)) }
 
     /// Writes wait again when followers have what was acknowledged without them, and are close behind the rest.
     private func lookForReturn(_ target: LSN) {
@@ -102,10 +108,7 @@ final class SynchronousGate {
         timer = nil
         let now = NIODeadline.now()
         guard let first = held.first, first.deadline <= now else { return setTimer() }
-        let confirmed = followers.all.reduce(0) { count, follower in
-            let positions = follower.positions
-            return count + ((settings.level == .flushed ? positions.flushed : positions.applied) >= first.end ? 1 : 0)
-        }
+        let confirmed = followers.count(settings.level, first.end)
         let why =
             "\(confirmed) of the \(settings.minimumFollowers) followers that must have \(settings.level.rawValue) it "
             + "said so within \(settings.timeoutSeconds) s"

@@ -153,7 +153,8 @@ final class WALSender: Sendable {
         var keptHouseAt = NIODeadline.now()
     }
 
-    /// Once a second: the slot's position goes to the disk when it has left a segment, which is what lets log go.
+    /// Once a second: the slot's position goes to the disk when it has left a segment, which is what lets log go; and a slot
+    /// that was given up is looked at.
     private func keepHouse(_ state: inout State) {
         guard state.keptHouseAt.millisecondsAgo >= 1000 else { return }
         state.keptHouseAt = .now()
@@ -162,6 +163,22 @@ final class WALSender: Sendable {
         if segment > state.savedSegment {
             state.savedSegment = segment
             persist()
+        }
+        renewSlot()
+    }
+
+    /// A slot that was given up while its follower was behind keeps log again once that has come near: else it would keep
+    /// none when the follower is away the next time, though it was in use all the while.
+    private func renewSlot() {
+        let flushed = follower.positions.flushed
+        guard let slot = follower.slot, engine.slots[slot]?.invalidReason != nil, flushed > .zero,
+            engine.durableLSN <= flushed + engine.slotLimit / 2
+        else { return }
+        do {
+            try engine.beginSlot(slot, node: follower.node, timeline: follower.timeline, at: flushed)
+            logger.notice("a slot keeps log again: its follower has caught up", metadata: ["lsn": "\(flushed)"])
+        } catch {
+            logger.warning("a slot cannot be written", metadata: ["error": "\(error)"])
         }
     }
 

@@ -26,6 +26,19 @@ struct FollowerTests {
         }
     }
 
+    @Test("a leader that says that its log ends anywhere is no trouble for whoever asks for the lag")
+    func endAnywhere() {
+        let at = LSN(0x100_0028)
+        var status = FollowerStatus(
+            phase: .streaming, positions: FollowerPositions(received: at, flushed: at, applied: at), leader: nil,
+            leaderLSN: .max, leaderClock: 0, problem: nil, faults: 0, hasReadItsLog: true)
+        #expect(status.lagBytes == Int.max)
+        status.leaderLSN = at + 8
+        #expect(status.lagBytes == 8)
+        status.leaderLSN = .zero
+        #expect(status.lagBytes == 0)
+    }
+
     @Test("E3: archive and stream take turns until the follower has caught up, and go on doing so")
     func archiveAndStream() throws {
         let seed = SeededGenerator64.announced("archive and stream")

@@ -209,6 +209,8 @@ struct FollowerTroubleTests {
         }
         let request = try #require(begun)
         #expect(request.timeline == .first && request.position < fork.fork)
+        follower.leaderIs(at: fork.fork + (64 << 20), clock: 0, archived: fork.fork + (64 << 20), address: "old leader")
+        #expect(node.archivedUpstream == fork.fork, "of the old leader's branch more, which is none of this node's")
         var at = request.position
         while at < fork.fork {
             let bytes = try #require(
@@ -229,6 +231,32 @@ struct FollowerTroubleTests {
         follower.endStream(nil)
         try fork.leader.write { try $0.put("new", bytes("later"), bytes("value")) }
         try Self.follow(node, fork, &random)
+        fork.leader.abandon()
+    }
+
+    @Test("D1: what a leader that is left had archived behind the fork does not count on the next one's timeline")
+    func archivedBehindFork() throws {
+        let seed = SeededGenerator64.announced("archived behind a fork")
+        let before = try BeforeFork(seed: seed)
+        let fork = before.fork
+        fork.cluster.archive.answer(as: before.archived)
+        let node = try fork.cluster.open(before.disk.afterKill(seed: seed))
+        defer { node.abandon() }
+        let follower = try #require(node.logFollower)
+        var begun: StreamRequest?
+        for _ in 0..<3000 where begun == nil {
+            begun = try follower.beginStream()
+            usleep(1000)
+        }
+        #expect(begun?.timeline == .first)
+        // It is behind: the fork lies below what it is told.
+        follower.leaderIs(at: fork.fork + (64 << 20), clock: 0, archived: fork.fork + (64 << 20), address: "old leader")
+        let history = try RecoveryPlan.history(fork.disk, fork.leader.storage.control)
+        try follower.timelineEnded(at: fork.fork, history: history.encoded())
+        follower.endStream(nil)
+        for _ in 0..<20_000 where node.status.timeline != fork.leader.status.timeline { usleep(1000) }
+        #expect(node.status.timeline == fork.leader.status.timeline)
+        #expect(try #require(node.archivedUpstream) <= fork.fork, "segments that only this node has would be recycled")
         fork.leader.abandon()
     }
 

@@ -88,6 +88,26 @@ extension ServerTests {
             }
         }
 
+        @Test("E2: a follower that comes again has its slot once its first connection is silent, and nobody else has")
+        func slotAgain() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try served.administrator()("SLOT", "CREATE", "s")
+                // Nothing ends this connection, and nothing is said on it.
+                let dead = try TestFollower(served, slot: "s", from: first, options: ["INSTANCE", "i"])
+                let administrator = try served.administrator()
+                try waitUntil("it is silent for long") {
+                    let text = try administrator("INFO", "replication").text ?? ""
+                    return try Int(#require(text.firstMatch(of: /lag=(\d+)/)).1) ?? 0 > 4
+                }
+                #expect(try refusal(served, slot: "s", from: first).hasPrefix("BUSY "))
+                #expect(try refusal(served, slot: "s", from: first, "INSTANCE", "k").hasPrefix("BUSY "))
+                try waitUntil("the slot is given to who had it") {
+                    try refusal(served, slot: "s", from: first, "INSTANCE", "i") == "accepted"
+                }
+                #expect(throws: WireError.self) { while true { try dead.message() } }
+            }
+        }
+
         @Test("slots: unknown, in use")
         func slots() async throws {
             try await ServedEngine.with(options: quietOptions()) { served in

@@ -190,6 +190,28 @@ extension ServerTests {
             }
         }
 
+        @Test("a slot that was given up under a follower which then catches up keeps log again")
+        func givenUpInUse() async throws {
+            try await ServedEngine.with(options: quietOptions(slotWALBytes: 40 << 20)) { served in
+                let client = try served.administrator()
+                try client("SLOT", "CREATE", "s")
+                let follower = try TestFollower(served, slot: "s", from: first)
+                try fill(client, segments: 3)
+                let end = served.engine.durableLSN
+                // It has got everything, and is slow to say so.
+                try follower.receive(through: end)
+                for _ in 0..<2 { try client("CHECKPOINT") }
+                #expect(try served.slot("s")?["invalid"] == .boolean(true))
+                try follower.acknowledge(end)
+                try waitUntil("the slot keeps log again") { try served.slot("s")?["invalid"] == .boolean(false) }
+                #expect(try served.slot("s")?["restart_lsn"] == .text(end.description))
+                follower.wire.close()
+                try fill(client, segments: 1)
+                for _ in 0..<2 { try client("CHECKPOINT") }
+                #expect(try #require(served.segments.first).segment <= SegmentNumber(containing: end))
+            }
+        }
+
         @Test("a full disk keeps no slot from being given up")
         func boundWithoutSpace() throws {
             let disk = SimulatedDisk(seed: 13)

@@ -168,6 +168,77 @@ extension ServerTests {
             }
         }
 
+        @Test(
+            "E2: a follower that comes again before its first connection is found dead is one follower",
+            arguments: ServedEngine.Writes.allCases)
+        func cameAgain(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "2", "synchronous.timeout", "60s")
+                let client = try served.anonymous(), counting = try served.anonymous()
+                let before = try TestFollower(served, from: first, options: ["INSTANCE", "b"])
+                try sendHeld(client, "SET a 1")
+                try waitUntil("it is here") { try served.anonymous()("DBSIZE") == .integer(1) }
+                let end = served.engine.durableLSN
+                try before.acknowledge(end)
+                try waitUntil("it is confirmed") {
+                    try served.followers().contains { $0["flushed_lsn"] == .text(end.description) }
+                }
+                // Nothing has ended the first connection: its machine lost power, or its network.
+                let again = try TestFollower(served, from: end, options: ["INSTANCE", "b"])
+                try again.acknowledge(end)
+                try waitUntil("it is confirmed again") {
+                    try served.followers().count { $0["flushed_lsn"] == .text(end.description) } == 2
+                }
+                #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.2)) }
+                #expect(try counting("WAIT", "2", "20") == .integer(1))
+                // Two that bear one name, or none, are two.
+                let other = try TestFollower(served, from: end, options: ["INSTANCE", "c"])
+                try other.acknowledge(end)
+                #expect(try counting("WAIT", "2", "20000") == .integer(2))
+                withExtendedLifetime(before) {}
+            }
+        }
+
+        @Test(
+            "E2: where a leader is elected only the word of those counts among which it is",
+            arguments: ServedEngine.Writes.allCases)
+        func electable(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                served.setElectable(["b"])
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "60s")
+                let b = try TestFollower(served, from: first, options: ["NODE", "b"])
+                let other = try TestFollower(served, from: first, options: ["NODE", "reports"])
+                let client = try served.anonymous()
+                try sendHeld(client, "SET a 1")
+                try waitUntil("it is here") { try served.anonymous()("DBSIZE") == .integer(1) }
+                let end = served.engine.durableLSN
+                try other.acknowledge(end)
+                try waitUntil("it is confirmed") { try served.anonymous()("WAIT", "2", "20") == .integer(2) }
+                try waitUntil("it is confirmed") {
+                    try served.followers().contains { $0["flushed_lsn"] == .text(end.description) }
+                }
+                #expect(throws: WireError.self) { try client.wire.receive(patience: .seconds(0.2)) }
+                let again = try served.anonymous()
+                try sendHeld(again, "SET a 2")
+                try waitUntil("it is here") { served.engine.durableLSN > end }
+                try b.acknowledge(served.engine.durableLSN)
+                #expect(try again.wire.receive() == .ok)
+            }
+        }
+
+        @Test("a shorter time-out holds for what waits already, and for what comes behind it")
+        func shorterTimeout() async throws {
+            try await ServedEngine.with(options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "1h")
+                let early = try served.anonymous(), late = try served.anonymous()
+                try sendHeld(early, "SET a 1")
+                try waitUntil("it is here") { try served.anonymous()("DBSIZE") == .integer(1) }
+                try set(served, "synchronous.timeout", "150ms")
+                #expect(try late("SET", "b", "2").errorText?.hasPrefix("UNKNOWN ") == true)
+                #expect(try early.wire.receive().errorText?.hasPrefix("UNKNOWN ") == true)
+            }
+        }
+
         @Test("settings are checked and shown")
         func settings() async throws {
             try await ServedEngine.with(options: quietOptions()) { served in
