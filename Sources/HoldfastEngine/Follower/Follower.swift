@@ -25,7 +25,8 @@ protocol FollowerDriver: LogFollower {
     func endBackup(_ timeline: TimelineID, _ token: TimelineToken) throws -> LogPlace
     /// A snapshot at the LSN that `choose` names; see `Engine.snapshot(meeting:)`.
     func snapshot(meeting choose: (_ shown: LSN) throws -> LSN) throws -> SnapshotHandle
-    /// Replays what was received, and opens a new timeline. When it throws, the node follows again.
+    /// Replays what was received, and opens a new timeline. When it throws, the node follows again: unless the promotion is
+    /// so far that it can only be finished, by another call or by a start.
     func promote(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN)
 }
 
