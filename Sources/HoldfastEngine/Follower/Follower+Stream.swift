@@ -77,7 +77,10 @@ extension Follower {
             state.leader = address
             state.leaderLSN = durable
             state.leaderClock = clock
-            state.archived = max(state.archived, archived)
+            // Another timeline's leader knows nothing of what the one before it had archived behind the fork.
+            let isSame = state.archivedTimeline == state.received?.timeline
+            state.archived = isSame ? max(state.archived, archived) : archived
+            state.archivedTimeline = state.received?.timeline
             state.problem = nil
         }
     }

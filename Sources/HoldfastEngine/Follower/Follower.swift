@@ -108,6 +108,8 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
         var leaderLSN = LSN.zero
         var leaderClock: Int64 = 0
         var archived = LSN.zero
+        /// Of the stream that said so.
+        var archivedTimeline: TimelineID?
         var problem: String?
         /// Replay met what it cannot go on behind: the node serves what it has.
         var isBroken = false
