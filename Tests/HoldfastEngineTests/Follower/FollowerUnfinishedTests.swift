@@ -63,4 +63,50 @@ struct FollowerUnfinishedTests {
         #expect(try EngineModel(trees: node.everything()) == before)
         #expect(try node.problems().isEmpty)
     }
+
+    @Test(
+        "E3: the archive's segment took the place of one that was confirmed: with the archive away no promotion goes without it",
+        arguments: [true, false])
+    func archiveInBetween(streamsOn: Bool) throws {
+        let seed = SeededGenerator64.announced("a segment of the archive in a follower's log")
+        let cluster = try FollowedCluster(seed: seed)
+        var random = Random(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        var node = try Self.open(cluster, disk)
+        node.replayStep(turns: 64)
+        try cluster.write(3)
+        #expect(try node.stream(from: cluster.engine, cluster.disk, &random))
+        node.replayStep(turns: 8)
+        var confirmed = try #require(node.logFollower).positions.flushed
+        #expect(confirmed == cluster.engine.durableLSN)
+        // The stream is gone for so long that the archive has the whole segment.
+        try cluster.write(2)
+        try cluster.engine.switchWAL()
+        cluster.archiveAll()
+        node.replayStep(turns: 64)
+        if streamsOn {
+            try cluster.write(3)
+            #expect(try node.stream(from: cluster.engine, cluster.disk, &random))
+            confirmed = try #require(node.logFollower).positions.flushed
+            #expect(confirmed == cluster.engine.durableLSN)
+        }
+        node.abandon()
+        node = try Self.open(cluster, disk.restart(seed: seed))
+        defer { node.abandon() }
+        cluster.archive.setAway(true)
+        node.replayStep(turns: 8)
+        // Whoever chooses a leader must not go by where it stands now.
+        let status = try #require(node.status.follower)
+        #expect(!status.hasReadItsLog || status.positions.flushed >= confirmed)
+        do {
+            try node.promote(PromotionOptions(withoutRepository: true))
+            #expect(node.durableLSN >= confirmed, "\(confirmed) was confirmed, and is gone")
+        } catch {
+            #expect(node.isFollower)
+            cluster.archive.setAway(false)
+            try node.promote()
+        }
+        let switchLSN = try node.timelineHistory().current.switchLSN
+        #expect(switchLSN >= confirmed, "\(confirmed) was confirmed, and the new timeline begins at \(switchLSN)")
+    }
 }
