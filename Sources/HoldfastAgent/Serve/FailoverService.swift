@@ -5,6 +5,7 @@ import HoldfastReplica
 import HoldfastWire
 import Logging
 import ServiceLifecycle
+import Synchronization
 
 /// Keeps this node's lease in etcd, and does what `FailoverDecision` says: renews the leader's key or fences the engine,
 /// points the follower's stream to whoever leads, and promotes it when it is its turn.
@@ -55,8 +56,16 @@ struct FailoverService: NamedService {
         var isLeading = false
         var isAway = false
         var waitsFor: String?
-        var promotion: Task<Void, any Error>?
+        /// The last that was begun.
+        var promotion: Attempt?
         var notBefore: Int64 = 0
+    }
+
+    /// A promotion, for whoever may begin another when it is over.
+    private final class Attempt: Sendable {
+        private let ended = Atomic(false)
+        var isOver: Bool { ended.load(ordering: .acquiring) }
+        func end() { ended.store(true, ordering: .releasing) }
     }
 
     private func watch(_ key: LeaderKey) async throws {
@@ -160,20 +169,22 @@ struct FailoverService: NamedService {
 
     /// The key is this node's: opens the new timeline, beside the renewals.
     private func promote(_ key: LeaderKey, _ memory: inout Memory) async -> Bool {
-        guard memory.promotion == nil else { return false }
+        guard memory.promotion?.isOver ?? true else { return false }
         leaders.set([])
         log.notice("taking over from the leader, which is gone")
         let (composition, log) = (composition, log)
         memory.notBefore = BootClock.microseconds() + Int64(Self.retryMilliseconds) * 1000
-        memory.promotion = Task {
+        let attempt = Attempt()
+        memory.promotion = attempt
+        Task {
             do {
                 _ = try await BlockingWork.run("promote") { try composition.open() }
             } catch {
                 log.error("the promotion failed", metadata: ["error": "\(LogOutput.text(error))"])
-                // Another may be able to.
+                // Another may be able to. This node tries again when it has got the key again.
                 await key.release()
-                throw error
             }
+            attempt.end()
         }
         return true
     }
