@@ -125,18 +125,20 @@ struct FailoverService: NamedService {
             guard let holder = view.holder else { return false }
             guard !engine.isFollower else { return await promote(key, &memory) }
             memory.promotion = nil
+            let word = word(term: view.word?.term ?? 1).following(view.word)
+            // Before the first write: as long as the last word is the old leader's, that one may take the key back.
+            let isSaid = view.word?.node == node && view.word?.timeline == word.timeline
+            if !isSaid, try await !key.say(word, holding: holder) { return false }
             // The look came after the renewal: the key stood on this lease when the lease's time had begun anew.
             engine.setWriteDeadline(deadline)
             if !memory.isLeading { log.notice("leading", metadata: ["node": "\(node)"]) }
             memory.isLeading = true
-            _ = try await key.say(word(term: view.word?.term ?? 1), holding: holder)
+            if isSaid { _ = try await key.say(word, holding: holder) }
         case .takeBack:
-            return try await key.campaign(view, word: word(term: (view.word?.term ?? 0) + 1))
+            return try await key.campaign(view, word: word(term: (view.word?.term ?? 0) + 1).following(view.word))
         case .takeOver:
-            guard BootClock.microseconds() >= memory.notBefore, var word = view.word else { return false }
-            // Until it leads, the last word is still the old leader's.
-            word.term += 1
-            return try await key.campaign(view, word: word)
+            guard BootClock.microseconds() >= memory.notBefore, let word = view.word else { return false }
+            return try await key.campaign(view, word: word.takingOver(node))
         case .follow(let name):
             memory.leftTerm = nil
             let address = view.nodes.first { $0.node == name }.flatMap { try? WireAddress($0.address) }
