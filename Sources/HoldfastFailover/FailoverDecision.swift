@@ -61,6 +61,8 @@ package enum FailoverDecision: Sendable, Equatable {
             self = Self.vacancy(view, own, maximumLag)
         } else if let word = view.word, word.node != own.name, word.timeline >= own.timeline {
             self = .stop("\(word.node) has led timeline \(word.timeline.rawValue) since this node did")
+        } else if let word = view.word, word.node != own.name, word.overtaken?.contains(own.name) == true {
+            self = .stop("\(word.node) has led again since this node left it, and this node lacks what it wrote")
         } else if let word = view.word, word.timeline > own.timeline {
             self = .stop("this node has led timeline \(word.timeline.rawValue), and its directory has not")
         } else {
@@ -83,7 +85,8 @@ package enum FailoverDecision: Sendable, Equatable {
         if reports.count < live.count, own.vacantMilliseconds < patienceMilliseconds {
             return .wait("not all followers have said how far they are")
         }
-        guard let best = reports.max(by: isBehind), best.node == own.name else {
+        let best = reports.max { isBehind($0, $1, of: word) }
+        guard best?.node == own.name else {
             return .wait("another follower is further")
         }
         guard mine.timeline == word.timeline else {
@@ -98,7 +101,14 @@ package enum FailoverDecision: Sendable, Equatable {
     }
 
     /// Of two that are equally far the first by name is the one: all who see the same choose the same.
-    private static func isBehind(_ a: NodeRecord, _ b: NodeRecord) -> Bool {
-        (a.timeline, a.flushed, b.node) < (b.timeline, b.flushed, a.node)
+    ///
+    /// Nobody has led a timeline above the last leader's. Who goes along to one has read of a claim, and may only wait for
+    /// whoever made it: that one, whose promotion failed, is still on the last leader's and takes its claim up.
+    private static func isBehind(_ a: NodeRecord, _ b: NodeRecord, of word: LeaderWord) -> Bool {
+        func rank(_ node: NodeRecord) -> (TimelineID, LSN, Int) {
+            (min(node.timeline, word.timeline), node.flushed, node.timeline == word.timeline ? 1 : 0)
+        }
+        let (first, second) = (rank(a), rank(b))
+        return first == second ? b.node < a.node : first < second
     }
 }

@@ -67,6 +67,10 @@ package struct LeaderWord: Codable, Sendable, Equatable {
     package var lsn: LSN
     /// So many followers have whatever it acknowledged; 0: nobody need have it.
     package var minimumFollowers: Int
+    /// Who got the key since to open a timeline, and has not led yet: it may have opened one.
+    package private(set) var candidates: Set<String>?
+    /// Of those the ones that `node` has led after, once more on the old timeline: what they opened lacks that.
+    package private(set) var overtaken: Set<String>?
 
     package init(term: Int64, node: String, timeline: TimelineID, lsn: LSN, minimumFollowers: Int) {
         self.term = term
@@ -77,8 +81,26 @@ package struct LeaderWord: Codable, Sendable, Equatable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case term, node, timeline, lsn
+        case term, node, timeline, lsn, candidates, overtaken
         case minimumFollowers = "min_followers"
+    }
+
+    /// The word with which `node`, a follower, takes the key. Until it leads, it is still the old leader's.
+    package func takingOver(_ node: String) -> LeaderWord {
+        var word = self
+        word.term += 1
+        word.candidates = (candidates ?? []).union([node])
+        word.overtaken = overtaken?.subtracting([node])
+        return word
+    }
+
+    /// A word of one that leads, or is about to once more, behind `last`.
+    package func following(_ last: LeaderWord?) -> LeaderWord {
+        guard let last, last.node == node else { return self }
+        var word = self
+        let passed = (last.overtaken ?? []).union(last.candidates ?? [])
+        word.overtaken = passed.isEmpty ? nil : passed
+        return word
     }
 }
 

@@ -67,6 +67,26 @@ struct FailoverDecisionTests {
         #expect(waits(decide(later, follower("b"))))
     }
 
+    @Test(
+        "E2, E5: whose promotion failed behind its claim is chosen again, though the others have gone along to that claim"
+    )
+    func claimed() {
+        let second = TimelineID(rawValue: 2)
+        let all = vacancy([
+            record("b", 950, timeline: second), record("c", 950), record("d", 900, timeline: second),
+        ])
+        #expect(decide(all, follower("c")) == .takeOver)
+        var gone = follower("b")
+        gone.timeline = second
+        #expect(waits(decide(all, gone)))
+        // Who has not even come to the last leader's timeline is behind, however much it has of another.
+        var later = vacancy([record("b", 990), record("c", 950, timeline: second), record("d", 900, timeline: second)])
+        later.word?.timeline = second
+        var own = follower("c")
+        own.timeline = second
+        #expect(decide(later, own) == .takeOver)
+    }
+
     @Test("E5: a leader that finds another's key, or another's later lead, stops")
     func leftBehind() {
         var view = vacancy([])
@@ -81,6 +101,28 @@ struct FailoverDecisionTests {
         view.holder = KeyHolder(node: "a", lease: 5, madeAt: 9)
         #expect(decide(view, leader) == .lead)
         #expect(decide(view, follower("d")).follows == "a")
+    }
+
+    @Test(
+        "E2: a node that opened a timeline and never led yields to the old leader that has led again meanwhile, to nobody else"
+    )
+    func overtaken() throws {
+        var view = vacancy([])
+        let leader = NodeFacts(
+            name: "b", isFollower: false, timeline: TimelineID(rawValue: 2), lease: 5, vacantMilliseconds: 0)
+        let last = try #require(view.word)
+        view.word = last.takingOver("b")
+        #expect(decide(view, leader) == .takeBack)
+        // Another took the key meanwhile, and came to nothing: it leads on no timeline.
+        view.word = last.takingOver("b").takingOver("c")
+        #expect(decide(view, leader) == .takeBack)
+        var back = last
+        back.term += 3
+        view.word = back.following(view.word).following(back.following(view.word))
+        guard case .stop = decide(view, leader) else { return #expect(Bool(false), "b goes on without what a wrote") }
+        // It was rewound, and is chosen once more.
+        view.word = view.word?.takingOver("b")
+        #expect(decide(view, leader) == .takeBack)
     }
 
     @Test("E2, E5: in random histories two nodes never may acknowledge at one time, and no promotion loses a write")

@@ -208,31 +208,36 @@ final class FailoverModel {
                 node.timeline = TimelineID(rawValue: node.timeline.rawValue + 1)
                 node.following = nil
                 promotions += 1
-                let lost = acknowledged.subtracting(node.log)
-                if !lost.isEmpty {
-                    throw Broken(description: "\(node.name) leads without \(lost.sorted()) at \(now) us")
-                }
+                try requireAcknowledged(node)
+                // It may die before it has led.
+                if happens(20) { die(node, for: delay(12_000_000)) }
                 return on(node, after: delay(200_000)) { [self] in try tick(node) }
             }
-            node.deadline = node.leaseDeadline
-            let said = word(seen.word!.term), madeAt = seen.holder!.madeAt
+            let said = word(seen.word!.term).following(seen.word), madeAt = seen.holder!.madeAt
+            let deadline = node.leaseDeadline
+            let isSaid = seen.word?.node == node.name && seen.word?.timeline == node.timeline
+            if isSaid { node.deadline = deadline }
             ask(node) { [self] in
-                guard view.holder?.madeAt == madeAt else { return }
+                guard view.holder?.madeAt == madeAt else { return false }
                 revision += 1
                 (view.word, view.wordRevision) = (said, revision)
-            } then: {
+                return true
+            } then: { [self] isSaid in
+                if isSaid {
+                    node.deadline = deadline
+                    if node.mayAcknowledge(now) { try requireAcknowledged(node) }
+                }
                 again()
             }
         case .takeBack:
-            let said = word((seen.word?.term ?? 0) + 1)
+            let said = word((seen.word?.term ?? 0) + 1).following(seen.word)
             ask(node) { [self] in
                 campaign(node, seen, said)
             } then: { _ in
                 again()
             }
         case .takeOver:
-            var said = seen.word!
-            said.term += 1
+            let said = seen.word!.takingOver(node.name)
             ask(node) { [self] in
                 campaign(node, seen, said)
             } then: { _ in
@@ -262,6 +267,13 @@ final class FailoverModel {
         case .stop:
             node.isGone = true
         }
+    }
+
+    /// Whoever may acknowledge has everything that was.
+    private func requireAcknowledged(_ node: Node) throws {
+        let lost = acknowledged.subtracting(node.log)
+        guard !lost.isEmpty else { return }
+        throw Broken(description: "\(node.name) leads without \(lost.sorted()) at \(now) us")
     }
 
     // MARK: Clients
@@ -304,7 +316,11 @@ final class FailoverModel {
             return
         }
         guard happens(30) else { return node.pausedUntil = now + delay(7_000_000) }
+        die(node, for: delay(5_000_000))
+    }
+
+    private func die(_ node: Node, for time: Int64) {
         (node.lease, node.leaseDeadline, node.deadline, node.leftTerm) = (0, 0, 1, nil)
-        node.pausedUntil = now + delay(5_000_000)
+        node.pausedUntil = now + time
     }
 }

@@ -31,6 +31,25 @@ struct FailoverTests {
         #expect(old.errors.contains("must not accept writes any more"), "\(old.errors)")
     }
 
+    @Test("E2: the repository is away when a follower is to take over: it takes over when the repository is back")
+    func repositoryAway() throws {
+        let cluster = try FailoverCluster(minimumFollowers: 0)
+        #expect(cluster.set("a", "before", "1") == "+OK")
+        try waitUntil("both followers have it") { try cluster.has("b", "before") && cluster.has("c", "before") }
+        let repository = cluster.directory.path + "/repository"
+        try FileManager.default.moveItem(atPath: repository, toPath: repository + ".away")
+        cluster.nodes["a"]?.kill()
+        try waitUntil("a promotion has failed", seconds: 120) {
+            ["b", "c"].contains { cluster.nodes[$0]?.errors.contains("the promotion failed") == true }
+        }
+        #expect(cluster.set("b", "k", "1")?.hasPrefix("-READONLY") == true)
+        #expect(cluster.set("c", "k", "1")?.hasPrefix("-READONLY") == true)
+        try? FileManager.default.removeItem(atPath: repository)
+        try FileManager.default.moveItem(atPath: repository + ".away", toPath: repository)
+        let leader = try cluster.firstWriter(of: ["b", "c"])
+        #expect(try cluster.has(leader, "before"))
+    }
+
     @Test("E2: a leader that stood still for longer than its lease acknowledges nothing any more, and stops")
     func pausedLeader() throws {
         let cluster = try FailoverCluster(minimumFollowers: 0)

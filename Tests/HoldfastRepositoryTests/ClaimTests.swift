@@ -55,6 +55,17 @@ struct ClaimTests {
         #expect(try repository.claim(above: TimelineID(2)) == nil)
     }
 
+    @Test("a claim that was passed over when the node's own timeline was opened is in nobody's way")
+    func passedOver() throws {
+        let repository = try repository()
+        try repository.claim(TimelineID(2), history: [1])
+        try repository.claim(TimelineID(3), history: [2])
+        #expect(try repository.timelineToClaim(own: [.first, TimelineID(3)], forced: false) == TimelineID(4))
+        #expect(throws: RepositoryError.foreignClaim(TimelineID(3))) {
+            try repository.timelineToClaim(own: [.first, TimelineID(2)], forced: false)
+        }
+    }
+
     @Test("a number with WAL but without a history is not taken either")
     func orphanWAL() throws {
         let repository = try repository()

@@ -6,6 +6,7 @@ import HoldfastReplica
 import HoldfastWire
 import Logging
 import ServiceLifecycle
+import Synchronization
 
 /// Keeps this node's lease in etcd, and does what `FailoverDecision` says: renews the leader's key or fences the engine,
 /// points the follower's stream to whoever leads, and promotes it when it is its turn.
@@ -56,8 +57,16 @@ struct FailoverService: NamedService {
         var isLeading = false
         var isAway = false
         var waitsFor: String?
-        var promotion: Task<Void, any Error>?
+        /// The last that was begun.
+        var promotion: Attempt?
         var notBefore: Int64 = 0
+    }
+
+    /// A promotion, for whoever may begin another when it is over.
+    private final class Attempt: Sendable {
+        private let ended = Atomic(false)
+        var isOver: Bool { ended.load(ordering: .acquiring) }
+        func end() { ended.store(true, ordering: .releasing) }
     }
 
     private func watch(_ key: LeaderKey) async throws {
@@ -118,18 +127,20 @@ struct FailoverService: NamedService {
             guard let holder = view.holder else { return false }
             guard !engine.isFollower else { return await promote(key, &memory) }
             memory.promotion = nil
+            let word = word(term: view.word?.term ?? 1).following(view.word)
+            // Before the first write: as long as the last word is the old leader's, that one may take the key back.
+            let isSaid = view.word?.node == node && view.word?.timeline == word.timeline
+            if !isSaid, try await !key.say(word, holding: holder) { return false }
             // The look came after the renewal: the key stood on this lease when the lease's time had begun anew.
             engine.setWriteDeadline(deadline)
             if !memory.isLeading { log.notice("leading", metadata: ["node": "\(node)"]) }
             memory.isLeading = true
-            _ = try await key.say(word(term: view.word?.term ?? 1), holding: holder)
+            if isSaid { _ = try await key.say(word, holding: holder) }
         case .takeBack:
-            return try await key.campaign(view, word: word(term: (view.word?.term ?? 0) + 1))
+            return try await key.campaign(view, word: word(term: (view.word?.term ?? 0) + 1).following(view.word))
         case .takeOver:
-            guard BootClock.microseconds() >= memory.notBefore, var word = view.word else { return false }
-            // Until it leads, the last word is still the old leader's.
-            word.term += 1
-            return try await key.campaign(view, word: word)
+            guard BootClock.microseconds() >= memory.notBefore, let word = view.word else { return false }
+            return try await key.campaign(view, word: word.takingOver(node))
         case .follow(let name):
             memory.leftTerm = nil
             let address = view.nodes.first { $0.node == name }.flatMap { try? WireAddress($0.address) }
@@ -162,20 +173,22 @@ struct FailoverService: NamedService {
 
     /// The key is this node's: opens the new timeline, beside the renewals.
     private func promote(_ key: LeaderKey, _ memory: inout Memory) async -> Bool {
-        guard memory.promotion == nil else { return false }
+        guard memory.promotion?.isOver ?? true else { return false }
         leaders.set([])
         log.notice("taking over from the leader, which is gone")
         let (composition, log) = (composition, log)
         memory.notBefore = BootClock.microseconds() + Int64(Self.retryMilliseconds) * 1000
-        memory.promotion = Task {
+        let attempt = Attempt()
+        memory.promotion = attempt
+        Task {
             do {
                 _ = try await BlockingWork.run("promote") { try composition.open() }
             } catch {
                 log.error("the promotion failed", metadata: ["error": "\(LogOutput.text(error))"])
-                // Another may be able to.
+                // Another may be able to. This node tries again when it has got the key again.
                 await key.release()
-                throw error
             }
+            attempt.end()
         }
         return true
     }

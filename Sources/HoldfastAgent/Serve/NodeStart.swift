@@ -56,13 +56,17 @@ struct NodeStart: Sendable {
         repository = try Self.repository(access, control, isNeeded: signal != nil, log)
         // A copy reads the archive for its replay, and is nothing to it afterwards.
         isArchiving = !isCopy && !isWithoutArchive
-        if isArchiving, signal == nil, let repository {
-            if try OwedClaim.settle(disk, control.timeline, control.token, repository) {
-                log.notice(
-                    "the repository has this timeline now", metadata: ["timeline": "\(control.timeline.rawValue)"])
-            }
-            try Self.requireOwnTimeline(repository, control)
+        if isArchiving, signal == nil, let repository { try Self.settle(disk, control, repository, log) }
+    }
+
+    /// Claims what is owed, and refuses a timeline that is not this node's to write.
+    private static func settle(
+        _ disk: RealDisk, _ control: ControlData, _ repository: Repository, _ log: Logger
+    ) throws {
+        if try OwedClaim.settle(disk, control.timeline, control.token, repository) {
+            log.notice("the repository has this timeline now", metadata: ["timeline": "\(control.timeline.rawValue)"])
         }
+        try requireOwnTimeline(repository, control)
     }
 
     /// A repository that is away is no reason not to serve: segments wait in `wal/`. One that is another cluster's is.
@@ -130,7 +134,29 @@ struct NodeStart: Sendable {
             }
         }
         let chosen = options
-        return try await BlockingWork.run("open") { try Engine(opening: disk, options: chosen) }
+        let engine = try await BlockingWork.run("open") { try Engine(opening: disk, options: chosen) }
+        do {
+            try await requireStillOwn(engine, disk)
+        } catch {
+            try await BlockingWork.run("close") { try engine.close() }
+            throw error
+        }
+        return engine
+    }
+
+    /// A node that was to follow and leads has finished a promotion that was cut off, perhaps long ago: others may have gone
+    /// past its claim since. That is known before anything is written.
+    private func requireStillOwn(_ engine: Engine, _ disk: RealDisk) async throws {
+        guard standby != nil, !engine.isFollower, let repository else { return }
+        let log = log
+        do {
+            try await BlockingWork.run("claims") {
+                try Self.settle(disk, DataDirectory.control(disk), repository, log)
+            }
+        } catch let error as StoreError {
+            log.warning(
+                "claims of other nodes cannot be read now", metadata: ["error": "\(LogOutput.text(error))"])
+        }
     }
 
     /// The hold is there until the archive's end was reached once; from then on retention keeps what a follower needs, and a

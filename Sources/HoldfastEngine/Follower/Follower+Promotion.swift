@@ -10,10 +10,22 @@ extension Follower {
         do {
             return try finishAndOpen(options)
         } catch {
+            guard !isBegun else {
+                locked {
+                    $0.problem = "its promotion is begun, and is to be finished: promote it again, or start it again"
+                }
+                throw error
+            }
             locked { $0.isPromoting = false }
             if failure.reason == nil, let engine, !isStopping { start(engine) }
             throw error
         }
+    }
+
+    /// From `promote.signal` on a promotion only goes forward: a start opens the new timeline at the switch, whatever this
+    /// node would have received and confirmed behind it meanwhile. So it receives nothing.
+    private var isBegun: Bool {
+        do throws(DiskError) { return try disk.exists(PromoteSignal.path) } catch { return true }
     }
 
     private func finishAndOpen(_ wish: PromotionOptions) throws -> (log: any EngineLog, end: LSN) {

@@ -259,6 +259,8 @@ extension Follower {
         // A switch that lies ahead is not crossed by a stream: its sender ends there.
         let history = replay.reader.history.truncated(at: end.position)
         try BranchSegment(disk: disk, system: file.current.system, source: source).make(history, at: end.position)
+        // What is confirmed from here on lies behind log that may be in the archive alone.
+        try raiseDurableEnd(to: end.position)
         let received = try onLog { () throws(WALError) in
             try ReceivedLog(
                 disk: disk, system: file.current.system, history: history, position: end.position,

@@ -25,7 +25,8 @@ protocol FollowerDriver: LogFollower {
     func endBackup(_ timeline: TimelineID, _ token: TimelineToken) throws -> LogPlace
     /// A snapshot at the LSN that `choose` names; see `Engine.snapshot(meeting:)`.
     func snapshot(meeting choose: (_ shown: LSN) throws -> LSN) throws -> SnapshotHandle
-    /// Replays what was received, and opens a new timeline. When it throws, the node follows again.
+    /// Replays what was received, and opens a new timeline. When it throws, the node follows again: unless the promotion is
+    /// so far that it can only be finished, by another call or by a start.
     func promote(_ options: PromotionOptions) throws -> (log: any EngineLog, end: LSN)
 }
 
@@ -234,12 +235,17 @@ final class Follower<D: Disk>: FollowerDriver, @unchecked Sendable {
     }
 
     var status: FollowerStatus {
+        // With the archive away it may stand before log that it had passed in an earlier life. Asked in this order, since both
+        // move.
+        let known = LogLayout.canonical(file.current.knownDurableEnd)
         let positions = positions
+        let isThere = positions.flushed >= known
         return locked { state in
             FollowerStatus(
                 phase: state.isStreaming ? .streaming : state.phase, positions: positions, leader: state.leader,
                 leaderLSN: max(state.leaderLSN, positions.flushed), leaderClock: state.leaderClock,
-                problem: state.broken ?? state.problem, faults: state.faults, hasReadItsLog: state.hasReadItsLog)
+                problem: state.broken ?? state.problem, faults: state.faults,
+                hasReadItsLog: state.hasReadItsLog && isThere)
         }
     }
 
@@ -273,6 +279,16 @@ extension Follower: DurabilitySource {
         }
         log.advanceMark(to: target)
         return target
+    }
+
+    /// The log was here up to `lsn`, and some of it is in the archive alone: while that is away, a restart that does not get
+    /// so far must not be taken for all that this node had confirmed.
+    func raiseDurableEnd(to lsn: LSN) throws(EngineError) {
+        try updateControl { control in
+            guard lsn > control.knownDurableEnd else { return false }
+            control.knownDurableEnd = lsn
+            return true
+        }
     }
 
     /// Changes the control file durably, when `body` says that it did. A failed sync is fatal.

@@ -36,6 +36,9 @@ struct FollowerRecovery<D: Disk> {
             disk: disk, file: file, options: options, source: source, signal: signal, cache: cache, redo: redo,
             segments: segments, replay: replay, failure: failure)
         redo.raise = { [weak follower] () throws(EngineError) in try follower?.raiseMinimum(to: nil) ?? .zero }
+        segments.willLeaveToArchive = { [weak follower] lsn throws(EngineError) in
+            try follower?.raiseDurableEnd(to: lsn)
+        }
         let begun = try follower.begunPromotion()
         if let (promotion, signal) = begun, control.redo.lsn == signal.switchLSN {
             try follower.leaveTimeline(

@@ -16,6 +16,8 @@ final class FollowerSegments<D: Disk>: SegmentSource {
     private var fromArchive: SegmentNumber?
     /// Why the archive failed: the reader's own error cannot carry it.
     private var failure: (any Error)?
+    /// Notes durably that the log was here up to there: from now on the archive alone has it.
+    var willLeaveToArchive: ((LSN) throws(EngineError) -> Void)?
 
     init(_ disk: D, _ source: any FollowerSource) {
         self.disk = disk
@@ -77,7 +79,17 @@ final class FollowerSegments<D: Disk>: SegmentSource {
         do {
             for entry in history.entries.reversed()
             where entry.timeline >= timeline && entry.switchLSN < number.end {
-                guard try fetch(SegmentName(timeline: entry.timeline, segment: number)) != nil else { continue }
+                guard let found = try fetch(SegmentName(timeline: entry.timeline, segment: number)) else { continue }
+                // Of this timeline, and not of another node's that has the number in the archive: only then the local file may
+                // go.
+                guard found.bytes.count >= LogLayout.segmentHeaderBytes, let base = found.bytes.baseAddress,
+                    let header = try? SegmentHeader(reading: base),
+                    header.identity.token == entry.token
+                else {
+                    held = nil
+                    continue
+                }
+                try willLeaveToArchive?(position)
                 fromArchive = number
                 try removeLocal(number)
                 return true

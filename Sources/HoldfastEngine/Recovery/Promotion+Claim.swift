@@ -5,7 +5,8 @@ import HoldfastWAL
 extension Promotion {
     /// Step 2 and 3 of a follower: its signals, and its claim. When it throws, no promotion is under way.
     func claim(_ reached: Reached, _ source: any FollowerSource) throws -> PromoteSignal {
-        let parent = history.truncated(at: reached.end).current.token
+        let current = history.truncated(at: reached.end).current
+        let parent = current.token
         let wish = order.options
         var asked = try ClaimSignal.read(disk)
         // A copy of the directory, on another host or beside the first, must not take what that asked for.
@@ -24,7 +25,14 @@ extension Promotion {
                 own.append(asked.timeline)
                 takesUp = isSameFork
             }
-            if wish.isForced { try requireUnused(own, source) }
+            if wish.isForced {
+                try requireUnused(asked, source)
+            } else if let bytes = try source.history(current.timeline) {
+                let known = try TimelineHistory(decoding: bytes).current
+                guard known.token == current.token else {
+                    throw PromotionError.taken(known.timeline, reason: known.reason)
+                }
+            }
             next.timeline = try source.timelineToClaim(own: own, isForced: wish.isForced)
             if takesUp, let asked {
                 next.timeline = asked.timeline
@@ -64,11 +72,15 @@ extension Promotion {
         return next
     }
 
-    /// Claims of others are passed over only when nobody leads on them, and nothing was written there.
-    private func requireUnused(_ own: [TimelineID], _ source: any FollowerSource) throws {
+    /// Claims of others are passed over only when nobody leads on them, and nothing was written there. Those below this node's
+    /// timeline were passed over by whoever opened it.
+    private func requireUnused(_ asked: ClaimSignal?, _ source: any FollowerSource) throws {
         for bytes in try source.histories(above: .init(0)) {
-            let claimed = try TimelineHistory(decoding: bytes).timeline
-            if !own.contains(claimed) { try source.requireUnused(claimed) }
+            let claimed = try TimelineHistory(decoding: bytes).current
+            let own = history.entry(claimed.timeline)
+            guard own != nil || claimed.timeline > history.timeline else { continue }
+            guard claimed.token != own?.token, claimed.token != asked?.token else { continue }
+            try source.requireUnused(claimed.timeline)
         }
     }
 

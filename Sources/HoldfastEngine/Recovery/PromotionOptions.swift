@@ -19,6 +19,8 @@ public struct PromotionOptions: Sendable, Equatable {
 package enum PromotionError: DiagnosableError, Equatable {
     /// The newest timeline begins where this node's log ends: somebody claimed it, and nothing of it has come.
     case claimed(TimelineID, reason: String)
+    /// This node follows a timeline that was opened without the repository, and another node has claimed that number there.
+    case taken(TimelineID, reason: String)
     case onlyFollowers
 
     package var diagnosis: Diagnosis {
@@ -30,6 +32,13 @@ package enum PromotionError: DiagnosableError, Equatable {
                 next: "if that node is there, promote it again, or follow it; if it is gone for good and never led, "
                     + "holdfast promote --force passes its claim over",
                 status: .tryAgain)
+        case .taken(let timeline, let reason):
+            Diagnosis(
+                "timeline \(timeline.rawValue) is another node's", at: reason,
+                why: "this node's own of that number was opened without the repository, and never claimed there",
+                next: "follow that node: restore this one anew with --follow; if that node is gone for good and never "
+                    + "led, holdfast promote --force passes its claim over",
+                status: .dataError)
         case .onlyFollowers:
             Diagnosis(
                 "this promotion is a follower's", why: "this node waits at a recovery target",

@@ -26,11 +26,11 @@ extension Repository {
 
     /// The number that a promotion claims next: above every claim, every timeline with WAL, and `own`.
     ///
-    /// - `own`: the timelines of the node's history, its current one included. A claim that is not among them is
-    ///   another node's: refused by name, unless `forced`.
+    /// - `own`: the timelines of the node's history, its current one included. A claim above them is another node's: refused
+    ///   by name, unless `forced`. One below that is not among them was passed over by whoever claimed the node's own.
     package func timelineToClaim(own: [TimelineID], forced: Bool) throws -> TimelineID {
         let claimed = try claimedTimelines()
-        if !forced, let foreign = claimed.last(where: { !own.contains($0) }) {
+        if !forced, let foreign = claimed.last, foreign > own.max() ?? .init(0) {
             throw RepositoryError.foreignClaim(foreign)
         }
         let highest = max(try timelines().last ?? .first, own.max() ?? .first, .first)

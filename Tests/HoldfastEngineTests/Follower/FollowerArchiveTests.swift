@@ -99,6 +99,59 @@ struct FollowerArchiveTests {
         }
     }
 
+    @Test("D1: what the leader before had archived behind the fork says nothing of the new timeline: that is kept")
+    func archivedBeforeTheFork() throws {
+        let seed = SeededGenerator64.announced("a leader that archived beyond a fork")
+        let cluster = try FollowedCluster(seed: seed)
+        let disk = try cluster.restored(seed: seed)
+        let node = try Self.open(cluster, disk)
+        defer { node.abandon() }
+        let follower = try #require(node.logFollower)
+        let request = try #require(try follower.beginStream())
+        // It has archived more than this node has, and all that is lost with it.
+        follower.leaderIs(
+            at: cluster.engine.durableLSN, clock: 0, archived: cluster.engine.durableLSN + 9 * SegmentNumber.bytes,
+            address: "a")
+        try Self.receive(follower, cluster, from: request.position, to: cluster.engine.durableLSN)
+        node.replayStep(turns: 8)
+        let copy = disk.afterKill(seed: seed)
+        let leader = try Self.open(cluster, copy)
+        defer { leader.abandon() }
+        try leader.promote()
+        let timeline = leader.status.timeline
+        let fork = try leader.timelineHistory().current.switchLSN
+        follower.endStream("the connection was lost")
+        node.replayStep(turns: 8)
+        #expect(node.status.timeline == timeline)
+        var redo = node.controlData.redo.lsn
+        for round in 0..<4 {
+            try leader.write { try $0.put("new", bytes("key\(round)"), bytes("value")) }
+            try leader.checkpoint()
+            try leader.switchWAL()
+            let request = try #require(try follower.beginStream())
+            #expect(request.timeline == timeline)
+            follower.leaderIs(at: leader.durableLSN, clock: 0, archived: .zero, address: "b")
+            var at = request.position
+            while let bytes = try logBytes(of: leader, on: copy, from: at, atMost: 1 << 20) {
+                try bytes.withUnsafeBytes { try follower.receive($0, at: at) }
+                at = at + bytes.count
+            }
+            try follower.flush()
+            node.replayStep(turns: 8)
+            node.keeperStep()
+            follower.endStream(nil)
+            #expect(node.controlData.redo.lsn > redo)
+            redo = node.controlData.redo.lsn
+        }
+        let kept = Set(disk.names(in: "wal"))
+        var number = SegmentNumber(containing: fork)
+        while number.end <= leader.durableLSN {
+            let name = SegmentName(timeline: timeline, segment: number)
+            #expect(kept.contains("\(name)"), "\(name) is nowhere but on this node, and gone")
+            number = number.next
+        }
+    }
+
     @Test(
         "E1, E2: a promotion that was cut off behind its claim is resumed at its switch, though the old leader went on")
     func oldLeaderGoesOn() throws {

@@ -179,6 +179,38 @@ struct FollowerClaimTests {
         other.abandon()
     }
 
+    @Test("E5: a number that another has claimed meanwhile is not this node's, though it follows one of that number")
+    func otherToken() throws {
+        let seed = SeededGenerator64.announced("two timelines of one number")
+        let (cluster, nodes) = try Self.caughtUp(seed: seed, instances: ["b", "c", "d"])
+        var random = HoldfastTestSupport.SeededGenerator(seed: seed)
+        let (leader, follower, other) = (nodes[0].engine, nodes[1].engine, nodes[2].engine)
+        defer { for node in nodes { node.engine.abandon() } }
+        cluster.archive.setAway(true)
+        try leader.promote(.init(withoutRepository: true))
+        try leader.write { try $0.put("new", bytes("key"), bytes("value")) }
+        for _ in 0..<4000 where follower.publishedLSN < leader.durableLSN {
+            // At the fork it is told of the next timeline, and goes over.
+            if try !follower.stream(from: leader, nodes[0].disk, &random) { usleep(1000) }
+        }
+        #expect(follower.status.timelineToken == leader.status.timelineToken)
+        cluster.archive.setAway(false)
+        try other.promote()
+        #expect(other.status.timeline == leader.status.timeline)
+        #expect(throws: PromotionError.self) { try follower.promote() }
+        #expect(follower.isFollower)
+        #expect(cluster.archive.claims == [other.status.timeline])
+        // By force, as long as nothing was written there.
+        let name = SegmentName(
+            timeline: other.status.timeline,
+            segment: SegmentNumber(containing: other.durableLSN + 10 * SegmentNumber.bytes))
+        cluster.archive.add(name, [])
+        #expect(throws: (any Error).self) { try follower.promote(.init(isForced: true)) }
+        cluster.archive.remove(name)
+        try follower.promote(.init(isForced: true))
+        #expect(follower.status.timeline > other.status.timeline)
+    }
+
     @Test(
         "E1: with the archive away a promotion without it opens the next timeline, also after a crash, and owes the claim"
     )

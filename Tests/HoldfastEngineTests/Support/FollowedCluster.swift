@@ -75,7 +75,7 @@ final class GrowingArchive: FollowerSource, Sendable {
     func timelineToClaim(own: [TimelineID], isForced: Bool) throws -> TimelineID {
         try state.withLock { state in
             try state.asked()
-            if !isForced, let foreign = state.content.histories.keys.first(where: { !own.contains($0) }) {
+            if !isForced, let foreign = state.content.histories.keys.max(), foreign > own.max() ?? .init(0) {
                 throw Unexpected("timeline \(foreign) is another's")
             }
             let highest = max(own.max() ?? .first, state.content.histories.keys.max() ?? .first)
