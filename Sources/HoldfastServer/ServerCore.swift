@@ -37,13 +37,13 @@ final class ServerCore: @unchecked Sendable {
     private(set) var writer: WriterQueue!
     private(set) var turn: TurnWriter!
     let followers: Followers
-    let gate: SynchronousGate
+    let gates: SynchronousGates
     let waits: ConnectionWaits
 
     // The event loop's.
     private(set) var connections: [Int: ClientConnection] = [:]
     var statistics = ServerStatistics()
-    var settings: RuntimeSettings { didSet { gate.settings = settings.synchronous } }
+    var settings: RuntimeSettings { didSet { gates.settings = settings.synchronous } }
     var inputBytes = 0
     private(set) var isDraining = false
     private var whenDrained: (() -> Void)?
@@ -76,9 +76,8 @@ final class ServerCore: @unchecked Sendable {
         pace = SyncPace(limitMicroseconds: configuration.loopSyncMicroseconds)
         let followers = Followers { composition.electable }
         self.followers = followers
-        gate = SynchronousGate(
-            followers: followers, loop: loop, durable: { engine.durableLSN }, logger: logger)
-        gate.settings = settings.synchronous
+        gates = SynchronousGates(
+            settings.synchronous, followers: followers, loop: loop, engine: engine, logger: logger)
         waits = ConnectionWaits(loop: loop)
         engine.slots.observe { slot, reason in
             logger.warning(
@@ -91,7 +90,7 @@ final class ServerCore: @unchecked Sendable {
             completed: { [unowned self] batch, end in completed(batch, end) })
         turn = TurnWriter(
             engine: engine, pace: pace, loop: loop, fatal: fatal, beforeSync: { [unowned self] in flushUnsent() },
-            gate: gate)
+            gates: gates)
     }
 
     /// Nobody knows what is on the disk: nothing is answered any more. The engine has told its `onFatal` already, which
@@ -215,10 +214,10 @@ final class ServerCore: @unchecked Sendable {
 
     /// The writer thread has made a batch durable.
     private func completed(_ batch: [CommandRun], _ end: LSN) {
-        guard gate.passes(end) else {
-            return gate.hold(through: end) { [self] outcome in answer(batch, end, outcome) }
+        gates.each(of: batch, \.session.synchronous) { gate, batch in
+            if gate.passes(end) { return answer(batch, end, .acknowledged) }
+            gate.hold(through: end) { [self] outcome in answer(batch, end, outcome) }
         }
-        answer(batch, end, .acknowledged)
     }
 
     private func answer(_ batch: [CommandRun], _ end: LSN, _ outcome: SynchronousGate.Outcome) {
@@ -252,7 +251,7 @@ final class ServerCore: @unchecked Sendable {
         return ServerReport(
             identity: identity, statistics: statistics, clients: connections.count,
             maximumClients: configuration.maximumConnections, syncMicroseconds: pace.averageMicroseconds,
-            syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gate.isDegraded,
+            syncsOnLoop: pace.syncsOnLoop, followers: followerReports(), isDegraded: gates.nodes.isDegraded,
             blockedClients: waits.count, content: content.state)
     }
 }

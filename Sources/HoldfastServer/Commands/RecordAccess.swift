@@ -30,6 +30,8 @@ protocol RecordEditor: RecordReader, ~Copyable {
 struct CommandSession {
     /// The selected tree, 0 to 15.
     var database = 0
+    /// Which followers the connection's writes wait for; `nil`: the node's.
+    var synchronous: SynchronousChoice?
     /// What the connection watches.
     let watches: WatchToken
     /// The same while its `EXEC` runs: its own changes do not fail it.

@@ -48,6 +48,7 @@ extension ClientConnection {
             queued = nil
             watchNothing()
             session.database = 0
+            session.synchronous = nil
             tracksLSN = false
             out.version = .resp2
             name = ""
@@ -82,6 +83,7 @@ extension ClientConnection {
             }
             out.ok()
         case ("TRACKLSN", 3): trackLSN(arguments.text(2))
+        case ("SYNCHRONOUS", 3...4): chooseFollowers(arguments)
         case ("LASTLSN", 2): out.bulk(lastWrite.description)
         case ("INFO", 2): out.verbatim(line + "\n")
         case ("LIST", 2...):
@@ -91,7 +93,7 @@ extension ClientConnection {
             let all = core.connections.values.sorted { $0.id < $1.id }
             out.verbatim(all.map { $0.line + "\n" }.joined())
         case ("NO-EVICT", 3), ("NO-TOUCH", 3): out.ok()
-        case ("TRACKLSN", _), ("LASTLSN", _), ("ID", _), ("GETNAME", _), ("SETNAME", _), ("SETINFO", _), ("INFO", _),
+        case ("TRACKLSN", _), ("SYNCHRONOUS", _), ("LASTLSN", _), ("ID", _), ("GETNAME", _), ("SETNAME", _), ("SETINFO", _), ("INFO", _),
             ("NO-EVICT", _), ("NO-TOUCH", _):
             out.error(Replies.arity("client|\(word.lowercased())"))
         case ("KILL", _), ("REPLY", _), ("TRACKING", _), ("TRACKINGINFO", _), ("CACHING", _), ("GETREDIR", _),

@@ -98,7 +98,7 @@ extension ClientConnection {
             readIsHeld = false
             read(context: context!)
         }
-        core.gate.followersMoved()
+        core.gates.followersMoved()
     }
 
     /// The connection is gone.
@@ -140,7 +140,7 @@ extension ClientConnection {
             if let slot = follower.slot {
                 core.engine.slots.advance(slot, timeline: follower.timeline, to: follower.positions.flushed)
             }
-            core.gate.followersMoved()
+            core.gates.followersMoved()
             core.waits.look()
         }
         if let wrong {

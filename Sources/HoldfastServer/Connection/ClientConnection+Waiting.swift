@@ -69,6 +69,27 @@ extension ClientConnection {
         out.ok()
     }
 
+    /// `CLIENT SYNCHRONOUS default | n [flushed|applied]`.
+    func chooseFollowers(_ arguments: RequestArguments) {
+        if arguments.count == 3, arguments.text(2).lowercased() == "default" {
+            session.synchronous = nil
+            return out.ok()
+        }
+        guard let count = parseInteger(arguments[2]).map(Int.init), SynchronousChoice.followers.contains(count) else {
+            return out.error("ERR CLIENT SYNCHRONOUS takes 'default' or 0 to 100 followers, and flushed or applied")
+        }
+        var choice = SynchronousChoice(minimumFollowers: count, level: .flushed)
+        if arguments.count == 4 {
+            guard let level = SynchronousSettings.Level(rawValue: arguments.text(3).lowercased()) else {
+                return out.error(Replies.syntax)
+            }
+            choice.level = level
+        }
+        core.gates.prepare(choice)
+        session.synchronous = choice
+        out.ok()
+    }
+
     /// Writes of this connection are durable to `end`, and their replies stand in the output.
     func wrote(through end: LSN) {
         lastWrite = max(lastWrite, end)

@@ -18,7 +18,7 @@ final class TurnWriter {
     private let fatal: (any Error) -> Void
     /// Sends what is not of this turn's transaction, which need not wait for its sync.
     private let beforeSync: () -> Void
-    private let gate: SynchronousGate
+    private let gates: SynchronousGates
     private var transaction: Transaction?
     private var participants: [ClientConnection] = []
     /// How many commands have changed something in this turn.
@@ -26,14 +26,14 @@ final class TurnWriter {
 
     init(
         engine: Engine, pace: SyncPace, loop: any EventLoop, fatal: @escaping (any Error) -> Void,
-        beforeSync: @escaping () -> Void, gate: SynchronousGate
+        beforeSync: @escaping () -> Void, gates: SynchronousGates
     ) {
         self.engine = engine
         self.pace = pace
         self.loop = loop
         self.fatal = fatal
         self.beforeSync = beforeSync
-        self.gate = gate
+        self.gates = gates
     }
 
     /// Lets a connection take part in this turn's transaction; false when the writer thread must do it.
@@ -94,17 +94,12 @@ final class TurnWriter {
             for connection in connections { connection.turnFailed() }
             return fatal(error)
         }
-        if gate.passes(end) {
-            answer(connections, end, .acknowledged)
-        } else {
-            hold(connections, through: end)
+        gates.each(of: connections, \.session.synchronous) { gate, connections in
+            if gate.passes(end) { return answer(connections, end, .acknowledged) }
+            // The commit is durable here, and followers must confirm it.
+            for connection in connections { connection.turnHeld() }
+            gate.hold(through: end) { [self] outcome in answer(connections, end, outcome) }
         }
-    }
-
-    /// The commit is durable here, and followers must confirm it.
-    private func hold(_ connections: [ClientConnection], through end: LSN) {
-        for connection in connections { connection.turnHeld() }
-        gate.hold(through: end) { [self] outcome in answer(connections, end, outcome) }
     }
 
     private func answer(_ connections: [ClientConnection], _ end: LSN, _ outcome: SynchronousGate.Outcome) {

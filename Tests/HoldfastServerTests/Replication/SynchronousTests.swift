@@ -90,6 +90,45 @@ extension ServerTests {
         }
 
         @Test(
+            "CLIENT SYNCHRONOUS: a connection's writes wait for the followers that it chose, others' for the node's",
+            arguments: ServedEngine.Writes.allCases)
+        func chosen(_ writes: ServedEngine.Writes) async throws {
+            try await ServedEngine.with(writes, options: quietOptions()) { served in
+                try set(served, "synchronous.min_followers", "1", "synchronous.timeout", "60s")
+                let followers = try (0..<2).map { _ in try TestFollower(served, from: first) }
+                let plain = try served.anonymous(), lax = try served.anonymous(), strict = try served.anonymous()
+                #expect(try lax("CLIENT", "SYNCHRONOUS", "0") == .ok)
+                #expect(try strict("CLIENT", "SYNCHRONOUS", "2", "applied") == .ok)
+                let before = served.engine.durableLSN
+                try sendHeld(plain, "SET a 1")
+                try sendHeld(strict, "SET b 2", "CLIENT SYNCHRONOUS 0", "SET b 3")
+                #expect(try lax("SET", "c", "3") == .ok)
+                try waitUntil("all are durable") { try lax("DBSIZE") == .integer(3) }
+                let end = served.engine.durableLSN
+                try followers[0].acknowledge(written: end, flushed: end, applied: before)
+                #expect(try plain.wire.receive() == .ok)
+                usleep(100_000)
+                #expect(try lax("GET", "b") == .text("2"), "what stands behind the held reply has not begun")
+                try followers[0].acknowledge(end)
+                try followers[1].acknowledge(end)
+                #expect(try (0..<3).map { _ in try strict.wire.receive() } == [.ok, .ok, .ok])
+
+                // The node's time, and the node's followers again.
+                #expect(try strict("CLIENT", "SYNCHRONOUS", "2") == .ok)
+                try set(served, "synchronous.timeout", "150ms")
+                let text = try strict("SET", "b", "4").errorText ?? ""
+                #expect(text.hasPrefix("UNKNOWN ") && text.contains("of the 2 followers that must have flushed"), "\(text)")
+                try set(served, "synchronous.min_followers", "0")
+                #expect(try strict("SET", "b", "5").errorText?.hasPrefix("UNKNOWN ") == true, "its own is kept")
+                #expect(try strict("CLIENT", "SYNCHRONOUS", "default") == .ok && strict("SET", "b", "6") == .ok)
+                for words in [["101"], ["-1"], ["x"], ["1", "written"], ["default", "flushed"], []] {
+                    let reply = try strict.call((["CLIENT", "SYNCHRONOUS"] + words).map { Array($0.utf8) })
+                    #expect(reply.errorText?.hasPrefix("ERR ") == true, "\(words): \(reply)")
+                }
+            }
+        }
+
+        @Test(
             "refuse: the error says that the outcome is unknown, once for each command",
             arguments: ServedEngine.Writes.allCases)
         func refuse(_ writes: ServedEngine.Writes) async throws {
