@@ -83,6 +83,9 @@ package struct LogStream: Sendable {
     ) throws {
         var options = WireClient.Options()
         options.connectSeconds = Self.connectSeconds
+        // No message is longer than a piece of log, a head and a history: a leader that says so is none.
+        options.limits.bulkBytes = 1 << 20
+        options.limits.frameBytes = 2 << 20
         // Where somebody says who leads, a leader that died should not be waited for long.
         options.replySeconds = leaders.isFixed ? Self.silenceSeconds : Self.silenceSeconds / 3
         let address = server.address
@@ -178,8 +181,10 @@ package struct LogStream: Sendable {
         do {
             _ = try askAny()
         } catch let error as WireError where error.code == "DATAERR" && signal.slot != nil {
-            // A leader that was promoted meanwhile does not know this follower's slot.
-            try client.call("SLOT", "CREATE", signal.slot!)
+            // A leader that was promoted meanwhile does not know this follower's slot. Where there is one, that was not why.
+            let made = Result { try client.call("SLOT", "CREATE", signal.slot!) }
+            if case .failure(WireError.refused) = made { throw error }
+            _ = try made.get()
             _ = try askAny()
         }
     }

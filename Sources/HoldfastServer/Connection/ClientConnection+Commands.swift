@@ -93,8 +93,8 @@ extension ClientConnection {
             let all = core.connections.values.sorted { $0.id < $1.id }
             out.verbatim(all.map { $0.line + "\n" }.joined())
         case ("NO-EVICT", 3), ("NO-TOUCH", 3): out.ok()
-        case ("TRACKLSN", _), ("SYNCHRONOUS", _), ("LASTLSN", _), ("ID", _), ("GETNAME", _), ("SETNAME", _), ("SETINFO", _), ("INFO", _),
-            ("NO-EVICT", _), ("NO-TOUCH", _):
+        case ("TRACKLSN", _), ("SYNCHRONOUS", _), ("LASTLSN", _), ("ID", _), ("GETNAME", _), ("SETNAME", _),
+            ("SETINFO", _), ("INFO", _), ("NO-EVICT", _), ("NO-TOUCH", _):
             out.error(Replies.arity("client|\(word.lowercased())"))
         case ("KILL", _), ("REPLY", _), ("TRACKING", _), ("TRACKINGINFO", _), ("CACHING", _), ("GETREDIR", _),
             ("PAUSE", _), ("UNPAUSE", _), ("UNBLOCK", _):
