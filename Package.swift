@@ -151,7 +151,7 @@ let package = Package(
         tests("HoldfastCatalog", ["HoldfastSQL", log]),
         tests("HoldfastServer", ["HoldfastEngine", "HoldfastWAL", "HoldfastWire"] + nio),
         tests("HoldfastFailover", ["HoldfastCore"]),
-        tests("HoldfastReplica", ["HoldfastCore", "HoldfastEngine", "HoldfastWAL"]),
+        tests("HoldfastReplica", ["HoldfastCore", "HoldfastEngine", "HoldfastWAL", "HoldfastWire"]),
         tests("HoldfastAgent", ["HoldfastServer"]),
         .target(
             name: "FuzzTargets",

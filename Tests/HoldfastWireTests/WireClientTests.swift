@@ -7,67 +7,12 @@ import Testing
 
 @testable import HoldfastWire
 
-/// A unix socket that answers each connection with a function, on threads of its own.
-private final class ScriptedServer: Sendable {
-    let directory: TemporaryDirectory
-    let address: WireAddress
-    private let descriptor: Int32
-
-    init(_ answer: @escaping @Sendable (Int32) -> Void) throws {
-        directory = try TemporaryDirectory("holdfast-wire")
-        let path = directory.path + "/s"
-        address = .unix(path: path)
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        self.descriptor = descriptor
-        var name = sockaddr_un()
-        name.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
-        let bound = withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try #require(bound == 0 && listen(descriptor, 8) == 0)
-        startThread {
-            while true {
-                let client = accept(descriptor, nil, nil)
-                guard client >= 0 else {
-                    // Here and not in `deinit`: its number may be another server's before this thread asks again.
-                    close(descriptor)
-                    return
-                }
-                answer(client)
-                close(client)
-            }
-        }
-    }
-
-    deinit { shutdown(descriptor, Int32(SHUT_RDWR)) }
-}
-
-/// Runs `body` on a thread of its own.
-private func startThread(_ body: @escaping @Sendable () -> Void) {
-    final class Box {
-        let body: @Sendable () -> Void; init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var thread = pthread_t()
-    let argument = Unmanaged.passRetained(Box(body)).toOpaque()
-    pthread_create(
-        &thread, nil,
-        { argument in
-            Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, argument)
-    pthread_detach(thread)
+extension ScriptedServer {
+    fileprivate var address: WireAddress { .unix(path: path) }
 }
 
 /// Reads something, then writes `text`.
-private func reply(_ client: Int32, _ text: String) {
-    var buffer = [UInt8](repeating: 0, count: 65536)
-    _ = read(client, &buffer, buffer.count)
-    let bytes = Array(text.utf8)
-    _ = send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
-}
+private func reply(_ client: Int32, _ text: String) { ScriptedServer.reply(client, text) }
 
 @Suite("A client tells what went wrong, and never waits for ever")
 struct WireClientTests {
