@@ -26,14 +26,14 @@ package struct LogStream: Sendable {
     private static let quietMilliseconds = 100
     private static let firstPause = 0.05, longestPause = 5.0
 
-    /// - Parameter node: how this node names itself to a leader; `nil`, or no name: as its restore said.
+    /// - Parameter node: how this node names itself to a leader; `nil`: as its restore said.
     package init(
         _ follower: any LogFollower, leaders: LeaderList, node: String? = nil,
         tell: @escaping @Sendable (Event) -> Void
     ) {
         self.follower = follower
         self.leaders = leaders
-        self.node = node.flatMap { ObjectName.isValid($0) ? $0 : nil } ?? follower.signal.node
+        self.node = node ?? follower.signal.node
         self.tell = tell
     }
 

@@ -302,6 +302,12 @@ struct ConfigurationRefusalTests {
         #expect(refusal("failover: {ttl: 10s}").contains("it names no member of etcd"))
         #expect(refusal("failover: {etcd: [\"ftp://a:2379\"]}").contains("give https://HOST:PORT or http://HOST:PORT"))
         #expect(refusal("failover: {etcd: [\"http://a:2379\"], ttl: 1s}").contains("failover.ttl"))
+        // The leader counts a follower by the name that it has in etcd.
+        #expect(try file.failover?.ownNode(host: "h") == "n1")
+        #expect(try twin.failover?.ownNode(host: "host-1.example") == "host-1.example")
+        #expect { try twin.failover?.ownNode(host: String(repeating: "h", count: 64)) } throws: { error in
+            (error as? ConfigurationError)?.diagnosis.description.contains("give failover: {node: NAME}") == true
+        }
     }
 
     @Test("how etcd is reached over TLS is checked whole: pairs, a use for every file, no password in clear text")

@@ -235,8 +235,18 @@ extension EtcdClient {
 }
 
 extension FailoverSettings {
-    /// What this node is called, in etcd and by the leader that it follows.
-    var ownNode: String { node ?? ProcessInfo.processInfo.hostName }
+    /// What this node is called, in etcd and by the leader that it follows: of another name its word would not count.
+    /// - Parameter host: this host's name, where the configuration gives none.
+    func ownNode(host: String = ProcessInfo.processInfo.hostName) throws(ConfigurationError) -> String {
+        let name = node ?? host
+        guard ObjectName.isValid(name) else {
+            let refusal = ObjectName.refusal(name, of: "node")
+            throw .badValue(
+                "failover.node", .builtIn, why: "\(refusal.what): \(refusal.why ?? "")",
+                next: "give failover: {node: NAME}")
+        }
+        return name
+    }
 
     /// Reads the files that it names. Throws `EtcdError.badCredentials` or `SecretFileError`.
     func access() throws -> EtcdAccess {

@@ -154,7 +154,7 @@ package struct ServeNode: Sendable {
         let failover = FailoverService(
             settings: settings, access: try settings.access(), cluster: try configuration.requiredCluster(),
             engine: engine, composition: composition, leaders: leaders,
-            node: settings.ownNode,
+            node: try settings.ownNode(),
             address: settings.address ?? advertisedAddress(), server: configuration.server(at:), log: log)
         // The first to begin is the last to stop: clients are answered until then, on this lease.
         services.insert(.init(service: failover, failureTerminationBehavior: .gracefullyShutdownGroup), at: 0)

@@ -28,8 +28,8 @@ struct StreamService: NamedService {
         let list = elected ?? LeaderList(servers, isFixed: true, upstream: isOne ? servers[0] : nil)
         if elected == nil, leaders.isEmpty { log.warning("no leader is known: the archive alone is followed") }
         let (log, engine) = (log, engine)
-        let stream = LogStream(follower, leaders: list, node: elected == nil ? nil : configuration.failover?.ownNode) {
-            event in
+        let node = elected == nil ? nil : try configuration.failover?.ownNode()
+        let stream = LogStream(follower, leaders: list, node: node) { event in
             switch event {
             case .began(let leader, let lsn, let timeline):
                 log.info(
