@@ -144,7 +144,7 @@ enum ConfigurationGrammar {
     private static func synchronous(_ reader: SettingsReader) throws(ConfigurationError) -> SynchronousSettings {
         var synchronous = SynchronousSettings()
         synchronous.minimumFollowers =
-            try reader.integer("min_followers", in: 0...100) ?? synchronous.minimumFollowers
+            try reader.integer("min_followers", in: SynchronousSettings.followers) ?? synchronous.minimumFollowers
         synchronous.level = try reader.choice("level", SynchronousSettings.Level.self) ?? synchronous.level
         if let milliseconds = try reader.duration("timeout", from: "1ms", to: "1d") {
             synchronous.timeoutSeconds = Double(milliseconds) / 1000

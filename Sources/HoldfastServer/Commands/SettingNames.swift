@@ -48,7 +48,7 @@ enum SettingNames {
             }
             settings.logLevel = value.lowercased()
         case "synchronous.min_followers":
-            guard let count = Int(value), (0...100).contains(count) else {
+            guard let count = Int(value), SynchronousSettings.followers.contains(count) else {
                 throw .badSetting(name, "it is a number from 0 to 100")
             }
             settings.synchronous.minimumFollowers = count

@@ -75,7 +75,7 @@ extension ClientConnection {
             session.synchronous = nil
             return out.ok()
         }
-        guard let count = parseInteger(arguments[2]).map(Int.init), SynchronousChoice.followers.contains(count) else {
+        guard let count = parseInteger(arguments[2]).map(Int.init), SynchronousSettings.followers.contains(count) else {
             return out.error("ERR CLIENT SYNCHRONOUS takes 'default' or 0 to 100 followers, and flushed or applied")
         }
         var choice = SynchronousChoice(minimumFollowers: count, level: .flushed)

@@ -5,8 +5,6 @@ import NIOCore
 /// The followers that one connection's writes wait for, instead of those of the node's settings: `CLIENT SYNCHRONOUS`. How
 /// long they wait, and what becomes of them then, is the node's.
 struct SynchronousChoice: Hashable, Sendable {
-    static let followers = 0...100
-
     var minimumFollowers: Int
     var level: SynchronousSettings.Level
 

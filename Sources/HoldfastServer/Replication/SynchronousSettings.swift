@@ -15,6 +15,9 @@ package struct SynchronousSettings: Sendable, Equatable {
         case refuse
     }
 
+    /// How many followers may be asked for.
+    package static let followers = 0...100
+
     /// 0: a write is acknowledged when it is on the leader's disk.
     package var minimumFollowers = 0
     package var level = Level.flushed
