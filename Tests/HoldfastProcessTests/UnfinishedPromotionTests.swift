@@ -41,8 +41,9 @@ struct UnfinishedPromotionTests {
         #expect(try c.field("timeline", of: ["status"]) == "3")
         let server = try b.launchLeader()
         var accepted = 0
-        while server.isRunning {
+        try waitUntil("it stops") {
             if try b.run(["load"], input: Data("lost\there\n".utf8)).status == 0 { accepted += 1 }
+            return !server.isRunning
         }
         #expect(accepted == 0, "writes were accepted on timeline 2")
         #expect(server.wait() == 65, "\(server.errors)")

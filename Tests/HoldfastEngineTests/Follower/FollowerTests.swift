@@ -196,17 +196,13 @@ struct FollowerTests {
             var at = Int.random(in: 0..<max(1, min(count, 60_000)), using: &random)
             var isDone = false
             do {
-                // Until a stream has begun: the node may be looking at the archive.
-                while try !follower.stream(
-                    from: cluster.engine, cluster.disk, &random,
-                    damage: { bytes in
-                        if !isDone, at < bytes.count {
-                            bytes[at] ^= UInt8(1 << (round % 8))
-                            isDone = true
-                        }
-                        at -= bytes.count
-                    })
-                { usleep(1000) }
+                try follower.streamSoon(from: cluster.engine, cluster.disk, &random) { bytes in
+                    if !isDone, at < bytes.count {
+                        bytes[at] ^= UInt8(1 << (round % 8))
+                        isDone = true
+                    }
+                    at -= bytes.count
+                }
                 // A length that became greater waits for bytes that do not come: nothing of that record is kept either.
                 let received = follower.logFollower!.positions.received
                 guard !isDone || received < cluster.engine.durableLSN else {

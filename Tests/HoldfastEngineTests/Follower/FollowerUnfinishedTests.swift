@@ -29,7 +29,7 @@ struct FollowerUnfinishedTests {
         try cluster.write(4)
         let disk = try cluster.restored(seed: seed)
         var node = try cluster.open(disk)
-        while try !node.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try node.streamSoon(from: cluster.engine, cluster.disk, &random)
         guard node.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
         // The new timeline's first segment finds no room.
         disk.injectFaults { call in

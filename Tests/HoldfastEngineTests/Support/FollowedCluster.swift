@@ -278,10 +278,11 @@ extension Engine {
     /// The same, as soon as a stream can begin. Throws where none will: the engine has stopped, replay has given up, or it
     /// takes for ever.
     func streamSoon(
-        from leader: Engine, _ disk: SimulatedDisk, _ random: inout HoldfastTestSupport.SeededGenerator
+        from leader: Engine, _ disk: SimulatedDisk, _ random: inout HoldfastTestSupport.SeededGenerator,
+        damage: (inout [UInt8]) -> Void = { _ in }
     ) throws {
         for _ in 0..<30_000 {
-            if try stream(from: leader, disk, &random) { return }
+            if try stream(from: leader, disk, &random, damage: damage) { return }
             if let why = failure.reason { throw Unexpected(why) }
             if let problem = status.follower?.problem, problem.hasPrefix("replay cannot go on") {
                 throw Unexpected(problem)

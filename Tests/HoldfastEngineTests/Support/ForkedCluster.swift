@@ -26,7 +26,7 @@ struct ForkedCluster {
         try atFork(cluster)
         disk = try cluster.restored(seed: seed)
         leader = try cluster.open(disk)
-        while try !leader.stream(from: cluster.engine, cluster.disk, &random) { usleep(1000) }
+        try leader.streamSoon(from: cluster.engine, cluster.disk, &random)
         guard leader.waitApplied(cluster.engine.durableLSN) else { throw Unexpected("it does not catch up") }
         fork = leader.publishedLSN
         try leader.promote()
